@@ -1,0 +1,1 @@
+//! What the black-box tests share: nothing but the lab, so far.
