@@ -1,0 +1,5 @@
+//! From arguments and environment to settings, all problems reported at once.
+//!
+//! Must not touch the network or start anything.
+
+pub mod env;
