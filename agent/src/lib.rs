@@ -19,3 +19,4 @@ pub mod exit;
 pub mod ids;
 pub mod plan;
 pub mod process;
+pub mod ssh;

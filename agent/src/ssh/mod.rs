@@ -1,0 +1,3 @@
+//! SSH: what `muster rsh` is asked for, for now.
+
+pub mod options;
