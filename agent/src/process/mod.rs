@@ -1,3 +1,15 @@
-//! Processes: the PID-1 parent, spawning and reaping, groups and trees, what a wait status means.
+//! Processes: the guarding parent, spawning and reaping, trees of descendants, wait statuses.
 //!
-//! Must not know MPI or SSH.
+//! Must not know SSH connections or how MPI is started. Two names cross that line, because they are
+//! facts of a process: a signal's name on the SSH wire (`status`) and the rank in its environment
+//! (`ranks`).
+
+pub mod end;
+pub mod guard;
+mod pidfd;
+pub mod ranks;
+pub mod reaper;
+pub mod scope;
+pub mod spawn;
+pub mod status;
+pub mod tree;

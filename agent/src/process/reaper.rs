@@ -1,0 +1,226 @@
+//! The only waiter of the working process.
+//!
+//! This process adopts whatever its descendants leave behind (an orted that daemonised itself), so it
+//! must wait for children it never started. `waitpid(-1)` takes any child's status, therefore nothing
+//! else here may wait: no `std::process::Child::wait`, no `Command::output`, no `tokio::process`.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal as listen};
+use tokio::sync::oneshot;
+
+use super::status::WaitStatus;
+use super::tree::ProcessId;
+use crate::exit::{Class, Explain};
+
+/// What a process used, as `wait4` reports it: itself and the children it waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Time on a CPU in the program.
+    pub user: Duration,
+    /// Time on a CPU in the kernel.
+    pub system: Duration,
+    /// The largest resident set, in bytes.
+    pub max_rss: u64,
+    /// Page faults that had to wait for a disk.
+    pub major_faults: u64,
+}
+
+impl From<libc::rusage> for Usage {
+    fn from(raw: libc::rusage) -> Self {
+        let time = |time: libc::timeval| {
+            Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+                + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+        };
+        Self {
+            user: time(raw.ru_utime),
+            system: time(raw.ru_stime),
+            // Linux counts in KiB.
+            max_rss: u64::try_from(raw.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+            major_faults: u64::try_from(raw.ru_majflt).unwrap_or(0),
+        }
+    }
+}
+
+/// The end of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exited {
+    /// How.
+    pub status: WaitStatus,
+    /// At what cost.
+    pub usage: Usage,
+}
+
+/// Something else waited for the child, so how it ended is not known: a bug in muster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("learn how process {0} ended: something else waited for it")]
+pub struct LostStatus(i32);
+
+impl Explain for LostStatus {
+    fn class(&self) -> Class {
+        Class::Internal
+    }
+
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Resolves when the child has ended and is reaped.
+#[derive(Debug)]
+pub struct Exit {
+    pid: i32,
+    status: oneshot::Receiver<Exited>,
+}
+
+impl Future for Exit {
+    type Output = Result<Exited, LostStatus>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let pid = self.pid;
+        Pin::new(&mut self.status).poll(context).map_err(|_| LostStatus(pid))
+    }
+}
+
+/// Why reaping could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaperError {
+    /// The kernel refused to make this process adopt orphans.
+    #[error("become the parent of orphaned descendants")]
+    Subreaper(#[source] Errno),
+    /// SIGCHLD could not be listened to, or there is no runtime to do it in.
+    #[error("listen for the ends of children")]
+    Listen(#[source] io::Error),
+}
+
+impl Explain for ReaperError {
+    fn class(&self) -> Class {
+        Class::Internal
+    }
+
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Reaps every child of this process; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reaper {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: Mutex<HashMap<i32, oneshot::Sender<Exited>>>,
+    orphans: AtomicU64,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<Exited>>> {
+        // A panic elsewhere leaves a map that is still right: nothing is half-done under the lock.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reaps all that have ended.
+    fn reap(&self) {
+        // Held throughout: a child that ends before `start` has registered it must wait its turn.
+        let mut waiting = self.lock();
+        loop {
+            match wait_any() {
+                Ok(Some((pid, exited))) => match waiting.remove(&pid) {
+                    Some(waiter) => drop(waiter.send(exited)),
+                    None => drop(self.orphans.fetch_add(1, Ordering::Relaxed)),
+                },
+                Ok(None) => return,
+                Err(Errno::EINTR) => {}
+                // No children at all: statuses that are still awaited were taken by someone else,
+                // and dropping the senders says so.
+                Err(_) => return waiting.clear(),
+            }
+        }
+    }
+}
+
+/// One ended child, if there is one. Not nix's `waitpid`, which has no rusage and fails on
+/// real-time signals.
+fn wait_any() -> Result<Option<(i32, Exited)>, Errno> {
+    let mut raw = 0;
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both pointers are to live locals of the right types.
+    let pid = unsafe { libc::wait4(-1, &raw mut raw, libc::WNOHANG, usage.as_mut_ptr()) };
+    let pid = Errno::result(pid)?;
+    // SAFETY: all zeroes is a valid rusage, and wait4 writes whole ones.
+    let usage = unsafe { usage.assume_init() };
+    let status = WaitStatus::from_raw(raw).unwrap_or(WaitStatus::Exited(0));
+    Ok((pid != 0).then(|| (pid, Exited { status, usage: usage.into() })))
+}
+
+impl Reaper {
+    /// Makes this process the parent of orphaned descendants and reaps from now on, in a task of
+    /// the current runtime. Once a process.
+    ///
+    /// # Errors
+    /// Outside a runtime with I/O, or where the kernel refuses.
+    pub fn start() -> Result<Self, ReaperError> {
+        let runtime =
+            Handle::try_current().map_err(|error| ReaperError::Listen(io::Error::other(error)))?;
+        prctl::set_child_subreaper(true).map_err(ReaperError::Subreaper)?;
+        let mut ended = listen(SignalKind::child()).map_err(ReaperError::Listen)?;
+        let shared = Arc::new(Shared::default());
+        let reaper = Self { shared: Arc::clone(&shared) };
+        runtime.spawn(async move {
+            // What ended before we listened raises no signal any more.
+            shared.reap();
+            while ended.recv().await.is_some() {
+                shared.reap();
+            }
+        });
+        Ok(reaper)
+    }
+
+    /// How many processes ended here that this process did not start.
+    #[must_use]
+    pub fn orphans(&self) -> u64 {
+        self.shared.orphans.load(Ordering::Relaxed)
+    }
+
+    /// Sends a signal to a child that was started here; `false` where it has ended.
+    ///
+    /// Safe from numbers used again: the number is ours until we reap, and we hold the lock.
+    pub fn signal(&self, pid: i32, signal: Signal) -> bool {
+        let waiting = self.shared.lock();
+        waiting.contains_key(&pid) && signal::kill(Pid::from_raw(pid), signal).is_ok()
+    }
+
+    /// Starts a command and registers it before anyone can reap it.
+    pub(super) fn register(
+        &self,
+        command: &mut Command,
+    ) -> io::Result<(std::process::Child, ProcessId, Exit)> {
+        // Started under the lock: the child may end, but is not reaped, before it is registered.
+        let mut waiting = self.shared.lock();
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let (sender, status) = oneshot::channel();
+        waiting.insert(pid, sender);
+        // Without /proc there is nothing to compare with later either, so any start time does.
+        let id = ProcessId::look_up(Path::new("/proc"), pid).unwrap_or(ProcessId { pid, start: 0 });
+        Ok((child, id, Exit { pid, status }))
+    }
+}
