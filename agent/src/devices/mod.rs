@@ -1,3 +1,7 @@
-//! What this host has: CPUs and memory it may use, for now.
+//! What this host has: CPUs, memory and network addresses that it may use.
 //!
-//! Must not know the network or MPI.
+//! Must not know SSH or start anything of the job.
+
+mod cgroup;
+pub mod host;
+pub mod net;

@@ -1,0 +1,237 @@
+//! How many CPUs and how much memory this process may use, and why no more.
+//!
+//! Must not count what the machine has where something smaller holds; every number comes with the
+//! limit that it is.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::cgroup::{Hierarchy, hierarchies};
+
+/// Where the kernel's file systems are.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    /// `/proc`
+    pub proc: PathBuf,
+    /// `/sys`
+    pub sys: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self { proc: PathBuf::from("/proc"), sys: PathBuf::from("/sys") }
+    }
+}
+
+/// What keeps this process from using more CPUs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CpuBound {
+    /// A control group's quota, in the file named.
+    Quota(PathBuf),
+    /// The CPUs that the process is bound to, of the number that are online.
+    Affinity {
+        /// CPUs online.
+        online: usize,
+    },
+    /// Nothing but the machine.
+    Online,
+}
+
+impl fmt::Display for CpuBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quota(file) => write!(f, "quota in {}", file.display()),
+            Self::Affinity { online } => write!(f, "bound by cpuset or affinity, {online} online"),
+            Self::Online => f.write_str("all that are online"),
+        }
+    }
+}
+
+/// The CPUs that this process may use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cpus {
+    /// How many; a quota may be a fraction.
+    pub count: f64,
+    /// What says so.
+    pub bound: CpuBound,
+}
+
+/// The memory that this process may use, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The machine's.
+    pub total: Option<u64>,
+    /// The smallest limit of a control group above this process, where one is set.
+    pub limit: Option<u64>,
+    /// The file that sets it.
+    pub limited_by: Option<PathBuf>,
+    /// What the limited group uses now, or this process's own group where none is limited.
+    pub used: Option<u64>,
+    /// The part of `used` that is cached files not read lately: given back before anything is
+    /// killed, and not counted by Kubernetes.
+    pub reclaimable: Option<u64>,
+}
+
+/// The host's name, as the kernel has it in this UTS namespace.
+#[must_use]
+pub fn hostname(roots: &Roots) -> Option<String> {
+    let name = fs::read_to_string(roots.proc.join("sys/kernel/hostname")).ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// How many CPUs this process may use: the smallest of quota, cpuset, affinity and machine.
+///
+/// `None` where neither `/proc` nor `/sys` says anything.
+#[must_use]
+pub fn cpus(roots: &Roots) -> Option<Cpus> {
+    let online = list(&roots.sys.join("devices/system/cpu/online"));
+    let status = fs::read_to_string(roots.proc.join("self/status")).unwrap_or_default();
+    // What sched_getaffinity returns, without its limit on the number of CPUs. The cpuset is in it.
+    let bound = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let bound = bound.and_then(cpu_list);
+    let bindings: Vec<_> = [bound, cpuset(roots)].into_iter().flatten().collect();
+    let mut usable = online.clone();
+    for binding in bindings {
+        // A process that nobody bound is allowed CPUs that do not exist, so this intersects.
+        usable = Some(usable.map_or_else(|| binding.clone(), |usable| &usable & &binding));
+    }
+    let usable = usable.filter(|cpus| !cpus.is_empty());
+    let by_count = usable.map(|usable| {
+        let online = online.map_or(usable.len(), |online| online.len());
+        let all = usable.len() == online;
+        let bound = if all { CpuBound::Online } else { CpuBound::Affinity { online } };
+        Cpus { count: usable.len() as f64, bound }
+    });
+    let quotas = hierarchies(roots, "cpu").into_iter().flat_map(|hierarchy| {
+        let version = hierarchy.version;
+        hierarchy.directories.into_iter().filter_map(move |directory| quota(version, &directory))
+    });
+    by_count.into_iter().chain(quotas).min_by(|a, b| a.count.total_cmp(&b.count))
+}
+
+fn quota(version: u8, directory: &Path) -> Option<Cpus> {
+    let (file, quota, period) = if version == 2 {
+        let file = directory.join("cpu.max");
+        let text = fs::read_to_string(&file).ok()?;
+        // "max 100000" does not parse, and is no limit.
+        let (quota, period) = text.trim().split_once(' ')?;
+        (file, quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?)
+    } else {
+        let file = directory.join("cpu.cfs_quota_us");
+        // -1 is no limit.
+        (file.clone(), number(&file)?, number(&directory.join("cpu.cfs_period_us"))?)
+    };
+    (quota > 0.0 && period > 0.0)
+        .then(|| Cpus { count: quota / period, bound: CpuBound::Quota(file) })
+}
+
+fn cpuset(roots: &Roots) -> Option<BTreeSet<u32>> {
+    hierarchies(roots, "cpuset").iter().find_map(|hierarchy| {
+        // Only the process's own group: the kernel keeps it within its parents'.
+        let own = hierarchy.directories.first()?;
+        let names: &[&str] = if hierarchy.version == 2 {
+            &["cpuset.cpus.effective"]
+        } else {
+            &["cpuset.effective_cpus", "cpuset.cpus"]
+        };
+        names.iter().find_map(|name| list(&own.join(name)))
+    })
+}
+
+/// How much memory this process may use and uses.
+#[must_use]
+pub fn memory(roots: &Roots) -> Memory {
+    let meminfo = fs::read_to_string(roots.proc.join("meminfo")).unwrap_or_default();
+    let total = field::<u64>(&meminfo, "MemTotal:").map(|kib| kib.saturating_mul(1024));
+    let hierarchies = hierarchies(roots, "memory");
+    let limits = hierarchies.iter().flat_map(|hierarchy| {
+        hierarchy.directories.iter().filter_map(move |directory| {
+            let (limit, file) = memory_limit(hierarchy.version, directory)?;
+            Some((limit, file, hierarchy.version, directory.as_path()))
+        })
+    });
+    let tightest = limits.min_by_key(|(limit, ..)| *limit);
+    let (limit, limited_by, counted) = match tightest {
+        Some((limit, file, version, directory)) => {
+            (Some(limit), Some(file), Some((version, directory)))
+        }
+        None => (None, None, hierarchies.iter().find_map(with_usage)),
+    };
+    let usage = counted.map(|(version, directory)| {
+        let (used, stat) = usage_files(version);
+        let stat = fs::read_to_string(directory.join("memory.stat"))
+            .ok()
+            .and_then(|text| field(&text, stat));
+        (number(&directory.join(used)), stat)
+    });
+    let (used, reclaimable) = usage.unwrap_or_default();
+    Memory { total, limit, limited_by, used, reclaimable }
+}
+
+fn usage_files(version: u8) -> (&'static str, &'static str) {
+    if version == 2 {
+        ("memory.current", "inactive_file")
+    } else {
+        ("memory.usage_in_bytes", "total_inactive_file")
+    }
+}
+
+fn with_usage(hierarchy: &Hierarchy) -> Option<(u8, &Path)> {
+    let own = hierarchy.directories.first()?;
+    let (used, _) = usage_files(hierarchy.version);
+    own.join(used).exists().then_some((hierarchy.version, own.as_path()))
+}
+
+/// The limit that a group sets, and the file that says so.
+fn memory_limit(version: u8, directory: &Path) -> Option<(u64, PathBuf)> {
+    // Version 1 writes "none" as the largest multiple of the page size below 2^63.
+    let real = |limit: &u64| *limit < 1 << 62;
+    if version == 2 {
+        let file = directory.join("memory.max");
+        return Some((number(&file).filter(real)?, file));
+    }
+    let file = directory.join("memory.limit_in_bytes");
+    let own = number(&file).filter(real).map(|limit| (limit, file));
+    // Knows of limits above the part of the hierarchy that is mounted here.
+    let file = directory.join("memory.stat");
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let above = field::<u64>(&text, "hierarchical_memory_limit").filter(real);
+    own.into_iter().chain(above.map(|limit| (limit, file))).min_by_key(|(limit, _)| *limit)
+}
+
+fn number<T: FromStr>(file: &Path) -> Option<T> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The number after a name at the start of a line.
+fn field<T: FromStr>(text: &str, name: &str) -> Option<T> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        if words.next()? == name { words.next()?.parse().ok() } else { None }
+    })
+}
+
+fn list(file: &Path) -> Option<BTreeSet<u32>> {
+    cpu_list(&fs::read_to_string(file).ok()?)
+}
+
+/// Reads the kernel's list format, `0-3,8,10-11`; `None` where it is empty or of another form.
+fn cpu_list(text: &str) -> Option<BTreeSet<u32>> {
+    let mut cpus = BTreeSet::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse().ok()?, last.parse::<u32>().ok()?);
+        // No kernel is built for more CPUs; a broken file must not fill our memory.
+        if last >= 1 << 16 {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests;
