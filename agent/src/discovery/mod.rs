@@ -2,17 +2,24 @@
 //!
 //! Must not open a connection to a host: that is readiness.
 
+pub mod dns;
 pub mod grammar;
 pub mod hostfile;
+pub mod hosts_file;
+pub mod lookup;
 pub mod operator;
+pub mod resolv_conf;
 pub mod roster;
 pub mod service;
 pub mod source;
+pub mod suffix;
 
 use std::num::NonZeroU32;
 
 use crate::ids::HostName;
 
+pub use dns::Resolver;
+pub use lookup::{Lookup, LookupError};
 pub use source::{HostFlags, HostList, Hosts, Source, SourceError, resolve};
 
 /// One host as it was asked for.
