@@ -6,8 +6,10 @@ pub mod dns;
 pub mod grammar;
 pub mod hostfile;
 pub mod hosts_file;
+pub mod locate;
 pub mod lookup;
 pub mod operator;
+pub mod render;
 pub mod resolv_conf;
 pub mod roster;
 pub mod service;
@@ -19,6 +21,7 @@ use std::num::NonZeroU32;
 use crate::ids::HostName;
 
 pub use dns::Resolver;
+pub use locate::{Located, locate};
 pub use lookup::{Lookup, LookupError};
 pub use source::{HostFlags, HostList, Hosts, Source, SourceError, resolve};
 
