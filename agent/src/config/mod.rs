@@ -3,3 +3,4 @@
 //! Must not touch the network or start anything.
 
 pub mod env;
+pub mod variables;

@@ -1,0 +1,198 @@
+//! THE table of environment variables: every name that muster reads or sets, who else sets it and
+//! what for; the reference page is printed from it.
+//!
+//! Must not read the environment. Other modules name variables by the constants made here, so that
+//! a variable cannot be used without being documented.
+
+use std::fmt::Write as _;
+
+/// What muster does with a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Looks at it, never changes it.
+    Reads,
+    /// Sets it for what it starts, unless it is set already.
+    Sets,
+}
+
+impl Use {
+    /// One word for the reference page.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::Sets => "sets",
+        }
+    }
+}
+
+/// One environment variable, or one family of them where the name has a `<PART>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variable {
+    /// As it stands in the environment; `<PART>` stands for any text.
+    pub name: &'static str,
+    /// Who usually sets it.
+    pub set_by: &'static str,
+    /// What muster does with it.
+    pub usage: Use,
+    /// What muster uses it for: one phrase, no full stop.
+    pub purpose: &'static str,
+}
+
+macro_rules! variables {
+    ($($ident:ident = $name:literal, $usage:ident, $set_by:literal, $purpose:literal;)+) => {
+        $(#[doc = concat!("`", $name, "`: ", $purpose, ".")] pub const $ident: &str = $name;)+
+
+        /// Every variable, in the order of the reference page.
+        pub const ALL: &[Variable] = &[$(Variable {
+            name: $name,
+            set_by: $set_by,
+            usage: Use::$usage,
+            purpose: $purpose,
+        },)+];
+    };
+}
+
+variables! {
+    // muster's own
+    MUSTER_SOCKET = "MUSTER_SOCKET", Sets, "muster launch",
+        "the engine's unix socket, through which `muster rsh` opens its channels";
+
+    // who and where we are
+    K_MPI_JOB_ROLE = "K_MPI_JOB_ROLE", Reads, "mpi-operator",
+        "`launcher` or `worker`: this pod belongs to an MPIJob";
+    JOB_COMPLETION_INDEX = "JOB_COMPLETION_INDEX", Reads, "Kubernetes (Indexed Job), JobSet",
+        "this pod's index in its Job; the host name without it is the prefix of its peers";
+    VC_TASK_INDEX = "VC_TASK_INDEX", Reads, "Volcano",
+        "this pod's index in its task: we run under Volcano";
+    AWS_BATCH_JOB_NODE_INDEX = "AWS_BATCH_JOB_NODE_INDEX", Reads, "AWS Batch",
+        "this node's index in a multi-node job";
+    AWS_BATCH_JOB_MAIN_NODE_INDEX = "AWS_BATCH_JOB_MAIN_NODE_INDEX", Reads, "AWS Batch",
+        "the index of the node that launches";
+    AWS_BATCH_JOB_NUM_NODES = "AWS_BATCH_JOB_NUM_NODES", Reads, "AWS Batch",
+        "how many nodes the job has; AWS Batch gives no list of them";
+    SM_CURRENT_HOST = "SM_CURRENT_HOST", Reads, "SageMaker",
+        "this host's name in `SM_HOSTS`: we run under SageMaker";
+
+    // the list of hosts, in the order in which they are asked
+    OMPI_DEFAULT_HOSTFILE = "OMPI_MCA_orte_default_hostfile", Reads, "mpi-operator, Trainer",
+        "path of the hostfile for Open MPI up to 4; `none` counts as unset";
+    PRTE_DEFAULT_HOSTFILE = "PRTE_MCA_prte_default_hostfile", Reads, "the user",
+        "path of the hostfile for Open MPI 5; `none` counts as unset";
+    I_MPI_HYDRA_HOST_FILE = "I_MPI_HYDRA_HOST_FILE", Reads, "mpi-operator",
+        "path of the hostfile for Intel MPI";
+    HYDRA_HOST_FILE = "HYDRA_HOST_FILE", Reads, "mpi-operator",
+        "path of the hostfile for MPICH";
+    MPI_HOST = "MPI_HOST", Reads, "Volcano (mpi plugin, launching task only)",
+        "the workers, separated by commas; read only where Volcano left other traces";
+    VC_TASK_HOSTS = "VC_<TASK>_HOSTS", Reads, "Volcano",
+        "the hosts of a task, separated by commas; the task whose name ends in `worker` counts";
+    SM_HOSTS = "SM_HOSTS", Reads, "SageMaker",
+        "all hosts of the job, as a JSON list";
+    AZ_BATCH_HOST_LIST = "AZ_BATCH_HOST_LIST", Reads, "Azure Batch",
+        "all nodes of the task, separated by commas";
+}
+
+/// The reference page: one Markdown table, in the order of [`ALL`].
+#[must_use]
+pub fn reference() -> String {
+    let mut page = String::from("| variable | set by | muster | for |\n|---|---|---|---|\n");
+    for variable in ALL {
+        let Variable { name, set_by, usage, purpose } = variable;
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{name}` | {set_by} | {} | {purpose} |", usage.word());
+    }
+    page
+}
+
+/// Whether the table has the variable, by its name or as a member of a family.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    ALL.iter().any(|variable| matches(variable.name, name))
+}
+
+/// The `<PART>` of a family that a name has: `WORKER` of `VC_WORKER_HOSTS`.
+#[must_use]
+pub fn part<'n>(family: &str, name: &'n str) -> Option<&'n str> {
+    let (prefix, rest) = family.split_once('<')?;
+    let (_, suffix) = rest.split_once('>')?;
+    name.strip_prefix(prefix)?.strip_suffix(suffix).filter(|part| !part.is_empty())
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    pattern == name || part(pattern, name).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::{ALL, VC_TASK_HOSTS, is_known, part, reference};
+
+    #[test]
+    fn no_name_stands_twice_and_every_row_says_something() {
+        let names: BTreeSet<&str> = ALL.iter().map(|variable| variable.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for variable in ALL {
+            assert!(!variable.set_by.is_empty() && !variable.purpose.is_empty(), "{variable:?}");
+            assert!(!variable.purpose.ends_with('.') && !variable.purpose.contains('|'));
+        }
+        assert_eq!(reference().lines().count(), ALL.len() + 2);
+    }
+
+    #[test]
+    fn families_are_matched_by_their_part() {
+        for (name, expected) in [
+            ("VC_WORKER_HOSTS", Some("WORKER")),
+            ("VC_MPI_WORKER_HOSTS", Some("MPI_WORKER")),
+            ("VC__HOSTS", None),
+            ("VC_HOSTS", None),
+            ("VC_WORKER_NUM", None),
+        ] {
+            assert_eq!(part(VC_TASK_HOSTS, name), expected, "{name}");
+            assert_eq!(is_known(name), expected.is_some(), "{name}");
+        }
+        assert!(is_known("HYDRA_HOST_FILE") && !is_known("HOME"));
+    }
+
+    /// Words in capitals that no stage may spell out: they look like a variable's name.
+    fn spelled_out(source: &str) -> Vec<String> {
+        let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+        let code: String =
+            code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        code.split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| word.contains('_') && word.len() > 3)
+            .filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase()))
+            .filter(|word| word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_variable_that_discovery_names_is_in_the_table() {
+        let mut files = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/discovery"), &mut files);
+        assert!(files.len() > 5, "{files:?}");
+        for file in files {
+            for name in spelled_out(&fs::read_to_string(&file).unwrap()) {
+                assert!(is_known(&name), "{name} in {} is not in the table", file.display());
+            }
+        }
+        assert_eq!(spelled_out(r#"env.get("NOT_IN_TABLE")"#), ["NOT_IN_TABLE"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! The question "where is this host now?", apart from how it is answered.
+//!
+//! Must not know DNS's wire, so that readiness can be tested against a table.
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::resolv_conf::ResolvConfError;
+use crate::exit::{Class, Explain};
+use crate::ids::HostName;
+
+/// A future that can be handed to another task.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Finds the addresses of hosts; each call asks anew.
+pub trait Lookup: Send + Sync {
+    /// The addresses of a host, at least one, IPv4 before IPv6. Bounded in time.
+    fn lookup<'a>(&'a self, name: &'a HostName) -> Boxed<'a, Result<Vec<IpAddr>, LookupError>>;
+
+    /// The addresses of all pods behind a headless Service, in ascending order and each once; what
+    /// hosts they mean is said by [`service::members`](super::service::members).
+    fn lookup_service<'a>(
+        &'a self,
+        service: &'a HostName,
+    ) -> Boxed<'a, Result<Vec<IpAddr>, LookupError>> {
+        Box::pin(async move {
+            let mut addresses = self.lookup(service).await?;
+            addresses.sort_unstable();
+            addresses.dedup();
+            Ok(addresses)
+        })
+    }
+}
+
+/// Why a host has no address, this time.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LookupError {
+    /// "No such name", or "no address", is what was answered.
+    #[error("no such name (asked for {}{})", .asked.join(", "), without(unanswered))]
+    NoSuchName {
+        /// The full names to which this was the answer, in order.
+        asked: Vec<String>,
+        /// Those, further down the search list, to which there was none.
+        unanswered: Vec<String>,
+    },
+    /// A name server answered that it could not, or would not, answer.
+    #[error("name server {server} failed for {name}: {reason}")]
+    ServerFailure {
+        /// Which one, of several the last.
+        server: SocketAddr,
+        /// The full name.
+        name: String,
+        /// The response code or the transport's error.
+        reason: String,
+    },
+    /// No answer within the time of one attempt.
+    #[error("no answer within {:.1} s from name server {}", after.as_secs_f64(), list(servers))]
+    Timeout {
+        /// The time of one attempt.
+        after: Duration,
+        /// All that were asked.
+        servers: Vec<SocketAddr>,
+    },
+    /// There is no name server to ask.
+    #[error("no name server to ask: {0}")]
+    NoServer(Arc<ResolvConfError>),
+    /// With a suffix the name is too long for DNS, or it holds what DNS cannot.
+    #[error("'{name}' cannot be a name in DNS")]
+    NotAName {
+        /// The name.
+        name: String,
+    },
+}
+
+fn without(unanswered: &[String]) -> String {
+    if unanswered.is_empty() {
+        return String::new();
+    }
+    format!("; no answer for {}", unanswered.join(", "))
+}
+
+fn list(servers: &[SocketAddr]) -> String {
+    servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl LookupError {
+    /// Whether the name may simply not be published yet, as opposed to something being broken.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(self, Self::NoSuchName { .. })
+    }
+}
+
+impl Explain for LookupError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoSuchName { .. } | Self::ServerFailure { .. } | Self::Timeout { .. } => {
+                Class::NameResolution
+            }
+            Self::NoServer(_) | Self::NotAName { .. } => Class::Config,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoSuchName { .. } => {
+                "a pod's name appears when the pod is Ready, or at once if its headless Service has \
+                 publishNotReadyAddresses: true; check the pod's subdomain and the Service's name"
+            }
+            Self::ServerFailure { .. } | Self::Timeout { .. } => {
+                "check the cluster's DNS pods and that a NetworkPolicy lets this pod reach port 53, \
+                 UDP and TCP"
+            }
+            Self::NoServer(_) => {
+                "give the pod a dnsPolicy with a name server, or name the hosts by address"
+            }
+            Self::NotAName { .. } => "check the name in the list of hosts",
+        };
+        Some(hint.to_owned())
+    }
+}
