@@ -1,0 +1,119 @@
+//! The real OpenSSH in hosts, for interoperation and comparison.
+//!
+//! Must not be needed by muster: a host has OpenSSH only with [`crate::HostSpec::openssh`].
+
+use std::time::Duration;
+
+use crate::command::Cmd;
+use crate::error::{LabError, Result};
+use crate::host::Host;
+use crate::process::Proc;
+
+/// How long sshd may take to listen.
+const START: Duration = Duration::from_secs(20);
+
+/// Options for `ssh` as images of MPI jobs set them: no questions, no known hosts.
+pub const CLIENT: [&str; 8] = [
+    "-o",
+    "StrictHostKeyChecking=no",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "LogLevel=ERROR",
+];
+
+/// An sshd to be started: `Sshd::new()` is on port 22 with the files of /root/.ssh.
+#[derive(Debug, Clone)]
+pub struct Sshd {
+    port: u16,
+    host_key: String,
+    authorized_keys: String,
+    more: Vec<String>,
+}
+
+impl Default for Sshd {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Sshd {
+    /// Port 22, with the job's key in /root/.ssh as host key and as the one key let in.
+    pub fn new() -> Self {
+        Self {
+            port: 22,
+            host_key: "/root/.ssh/id_rsa".into(),
+            authorized_keys: "/root/.ssh/authorized_keys".into(),
+            more: Vec::new(),
+        }
+    }
+
+    /// Another port.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Another directory with `id_rsa` and `authorized_keys`.
+    #[must_use]
+    pub fn keys(mut self, dir: &str) -> Self {
+        self.host_key = format!("{dir}/id_rsa");
+        self.authorized_keys = format!("{dir}/authorized_keys");
+        self
+    }
+
+    /// Another host key than the job's.
+    #[must_use]
+    pub fn host_key(mut self, path: impl Into<String>) -> Self {
+        self.host_key = path.into();
+        self
+    }
+
+    /// One more setting, such as `MaxSessions=1`.
+    #[must_use]
+    pub fn setting(mut self, setting: impl Into<String>) -> Self {
+        self.more.push(setting.into());
+        self
+    }
+
+    /// Starts it in a host that is up, as the host's user; returns when it listens.
+    /// Sessions get the host's PATH and LD_LIBRARY_PATH, which OpenSSH alone would lose.
+    pub fn start(&self, host: &Host) -> Result<Proc> {
+        if host.run(Cmd::sh("test -x /usr/sbin/sshd").as_lab(), START)?.code() != 0 {
+            return Err(LabError::Setup { missing: "/usr/sbin/sshd".into() });
+        }
+        // sshd as root wants this directory for its unprivileged half; packages make it, a private /run hides it.
+        host.run(Cmd::new("mkdir").args(["-p", "/run/sshd"]).as_lab(), START)?;
+        let paths = host
+            .environment()
+            .into_iter()
+            .filter(|(name, _)| name == "PATH" || name == "LD_LIBRARY_PATH");
+        let mut paths: Vec<_> = paths.collect();
+        paths.reverse();
+        paths.dedup_by(|later, earlier| later.0 == earlier.0);
+        let paths: Vec<_> = paths.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut settings = vec![
+            format!("Port={}", self.port),
+            format!("HostKey={}", self.host_key),
+            format!("AuthorizedKeysFile={}", self.authorized_keys),
+            format!("SetEnv={}", paths.join(" ")),
+            "PermitRootLogin=prohibit-password".into(),
+            "StrictModes=no".into(),
+            "UsePAM=no".into(),
+            "PidFile=none".into(),
+            "UseDNS=no".into(),
+            // Launchers open many connections at once; the default drops some of them.
+            "MaxStartups=1000".into(),
+        ];
+        settings.extend(self.more.iter().cloned());
+        let options = settings.into_iter().flat_map(|setting| ["-o".to_owned(), setting]);
+        let server = host.spawn(
+            Cmd::new("/usr/sbin/sshd").args(["-D", "-e", "-f", "/dev/null"]).args(options),
+        )?;
+        server.wait_for_line("Server listening on", START)?;
+        Ok(server)
+    }
+}
