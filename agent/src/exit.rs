@@ -172,6 +172,39 @@ pub trait Explain: Error {
     fn hint(&self) -> Option<String>;
 }
 
+/// Any stage's error on its way out, still able to explain itself.
+#[derive(Debug)]
+pub struct Failure(Box<dyn Explain + Send + Sync>);
+
+impl Failure {
+    /// The error.
+    #[must_use]
+    pub fn error(&self) -> &(dyn Explain + Send + Sync) {
+        self.0.as_ref()
+    }
+}
+
+impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+/// The kernel or the runtime would not deliver signals.
+#[derive(Debug, thiserror::Error)]
+#[error("listen for signals: {0}")]
+pub struct SignalError(pub std::io::Error);
+
+impl Explain for SignalError {
+    fn class(&self) -> Class {
+        Class::Internal
+    }
+
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Class;

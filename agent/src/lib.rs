@@ -12,11 +12,18 @@
 //! exit      class                     -> exit code     the one table
 //! ```
 
+pub mod cli;
+pub mod command;
 pub mod config;
 pub mod devices;
 pub mod discovery;
 pub mod exit;
 pub mod ids;
+pub mod launch;
 pub mod plan;
 pub mod process;
+pub mod readiness;
+pub mod rsh;
 pub mod ssh;
+pub mod text;
+pub mod worker;

@@ -3,4 +3,5 @@
 //! Must not touch the network or start anything.
 
 pub mod env;
+pub mod launch;
 pub mod variables;

@@ -1,7 +1,9 @@
-//! What this host has: CPUs, memory and network addresses that it may use.
+//! What this host has: its name and addresses, CPUs and memory that it may use, its MPI.
 //!
 //! Must not know SSH or start anything of the job.
 
 mod cgroup;
 pub mod host;
+pub mod introduce;
+pub mod mpirun;
 pub mod net;

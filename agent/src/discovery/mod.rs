@@ -3,6 +3,7 @@
 //! Must not open a connection to a host: that is readiness.
 
 pub mod dns;
+pub mod enumerate;
 pub mod grammar;
 pub mod hostfile;
 pub mod hosts_file;

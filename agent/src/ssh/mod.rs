@@ -1,3 +1,42 @@
-//! SSH: what `muster rsh` is asked for, for now.
+//! SSH2, both ends: the job's key, the server on a worker, the client, the control channel.
+//!
+//! Must not decide what a job does next; it carries commands, bytes and messages.
 
+use russh::Sig;
+
+pub mod client;
+pub mod control;
+pub mod exec;
+pub mod keys;
 pub mod options;
+pub mod server;
+pub mod session;
+pub mod wire;
+
+/// A signal's name on the wire; russh knows twelve of them by type and the rest by name.
+fn signal_name(signal: &Sig) -> String {
+    match signal {
+        Sig::Custom(name) => name.clone(),
+        known => format!("{known:?}"),
+    }
+}
+
+/// The reverse of [`signal_name`].
+fn signal_from_name(name: &str) -> Sig {
+    const KNOWN: [Sig; 12] = [
+        Sig::ABRT,
+        Sig::ALRM,
+        Sig::FPE,
+        Sig::HUP,
+        Sig::ILL,
+        Sig::INT,
+        Sig::KILL,
+        Sig::PIPE,
+        Sig::QUIT,
+        Sig::SEGV,
+        Sig::TERM,
+        Sig::USR1,
+    ];
+    let known = KNOWN.into_iter().find(|signal| signal_name(signal) == name);
+    known.unwrap_or_else(|| Sig::Custom(name.to_owned()))
+}

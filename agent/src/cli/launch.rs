@@ -1,0 +1,57 @@
+//! `muster launch`.
+
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{HostArgs, ReachArgs};
+
+/// Flags of `muster launch`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Finds the workers, waits until every one is ready, and runs an MPI job on them.\n\n\
+        Given a program, muster writes the mpirun line. Given an mpirun line, it leaves the line as \
+        it is and sets the environment: hostfile, remote-shell agent and launch options of the MPI \
+        that is found. Nothing that is set already is overridden; --dry-run shows every variable \
+        and why.",
+    after_help = "Examples:\n  \
+        muster launch -- ./train                      # one rank a slot, on all hosts\n  \
+        muster launch -n 8 --hosts a:4,b:4 -- ./app\n  \
+        muster launch --service pi --workers 4 -- ./app\n  \
+        muster launch -- mpirun -np 8 --map-by node ./app\n  \
+        muster launch --dry-run -- ./app              # hostfile, argv and variables, with reasons\n  \
+        muster launch -n 4 -- ./app                   # no hosts named anywhere: this machine alone"
+)]
+pub struct LaunchArgs {
+    /// Ranks to start [default: all slots]
+    #[arg(short = 'n', long = "ranks", visible_alias = "np", value_name = "N")]
+    pub ranks: Option<NonZeroU32>,
+    /// Slots of each host whose hostfile line says nothing [default: its CPU limit]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<NonZeroU32>,
+    /// The MPI launcher to use [default: mpirun or mpiexec on PATH]
+    #[arg(long, env = "MUSTER_MPIRUN", value_name = "PATH")]
+    pub mpirun: Option<PathBuf>,
+    /// How long the job may take to end after SIGTERM, before SIGKILL
+    #[arg(long, env = "MUSTER_GRACE", default_value = "10s", value_name = "TIME",
+          value_parser = humantime::parse_duration)]
+    pub grace: Duration,
+    /// Print hostfile, argv and environment with reasons, and start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print --dry-run as JSON
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub reach: ReachArgs,
+    /// The program and its arguments, or a whole mpirun line
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub command: Vec<OsString>,
+}

@@ -1,0 +1,86 @@
+//! The command line: clap types, one file a subcommand.
+//!
+//! Must not check anything that needs a file, the environment or the network; that is `config`.
+
+use clap::{Parser, Subcommand};
+
+mod hosts;
+mod launch;
+mod reach;
+mod rsh;
+mod shell;
+mod wait;
+mod worker;
+
+pub use hosts::HostsArgs;
+pub use launch::LaunchArgs;
+pub use reach::{HostArgs, ReachArgs};
+pub use rsh::RshArgs;
+pub use shell::{CompletionsArgs, ManArgs};
+pub use wait::WaitArgs;
+pub use worker::WorkerArgs;
+
+/// Version and commit.
+pub const VERSION: &str = env!("MUSTER_VERSION");
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "muster",
+    version = VERSION,
+    about = "Bootstraps, supervises and explains MPI jobs from inside their containers",
+    long_about = "Bootstraps, supervises and explains MPI jobs from inside their containers.\n\n\
+        On each worker `muster worker` takes the place of sshd; on the launcher `muster launch` \
+        finds the workers, waits until every one is ready, and runs mpirun with itself as the \
+        remote-shell agent.",
+    after_help = "Examples:\n  \
+        muster worker                          # in every worker container\n  \
+        muster launch -- ./train --epochs 3    # in the launcher container: all slots of all hosts\n  \
+        muster launch -- mpirun -np 8 ./train  # the same with your own mpirun line\n  \
+        muster launch -n 4 -- ./app            # on this machine alone, no workers needed\n  \
+        muster hosts                           # who are the hosts, and where does that come from\n\n\
+        Exit codes: 0-79 and 100-125 are the application's or mpirun's; 80-99 a failure that stays \
+        (configuration, slots, keys); 128 and above one that a retry may cure (170 no DNS, 171 \
+        worker not ready, 172 worker lost).",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Say more; twice for every step of the protocols. MUSTER_LOG=debug does the same.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an MPI job over the workers, or on this machine alone
+    Launch(LaunchArgs),
+    /// Serve on a worker, in place of sshd
+    Worker(WorkerArgs),
+    /// Run a command on a host: the remote-shell agent of mpirun
+    Rsh(RshArgs),
+    /// Resolve the hosts of the job once and print them
+    Hosts(HostsArgs),
+    /// Wait until every worker is ready, and nothing else
+    Wait(WaitArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, of muster or of a subcommand
+    Man(ManArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn the_definitions_agree_with_each_other() {
+        Cli::command().debug_assert();
+    }
+}

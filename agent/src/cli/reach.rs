@@ -1,0 +1,51 @@
+//! The flags that several subcommands share: who the hosts are, and how they are reached.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::ssh::client::HostKeys;
+
+/// Who the hosts are. Nothing given: the hostfile that the operator's environment names, else
+/// /etc/mpi/hostfile, else this machine alone.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Hosts")]
+pub struct HostArgs {
+    /// Hosts, comma separated, with slots where wanted: a,b:4
+    #[arg(long, value_name = "LIST")]
+    pub hosts: Option<String>,
+    /// Hostfile: `host slots=N`, `host:N` or `host` a line
+    #[arg(long, value_name = "FILE")]
+    pub hostfile: Option<PathBuf>,
+    /// Headless service of the workers
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Number of workers behind --service
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroU32>,
+    /// Names of the workers behind --service, {i} counting from 0: pi-worker-{i}
+    #[arg(long, value_name = "PATTERN")]
+    pub pattern: Option<String>,
+}
+
+/// How the hosts are reached.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ReachArgs {
+    /// Port of the workers
+    #[arg(short, long, env = "MUSTER_PORT", default_value_t = 2222, value_name = "PORT")]
+    pub port: u16,
+    /// Directory of the job's SSH key [default: $MUSTER_KEY_DIR, ~/.ssh, /root/.ssh,
+    /// /home/mpiuser/.ssh, the first that holds one]
+    #[arg(long, value_name = "DIR")]
+    pub key_dir: Option<PathBuf>,
+    /// Whose host key is believed
+    #[arg(long, env = "MUSTER_HOST_KEY", value_enum, default_value = "job")]
+    pub host_key: HostKeys,
+    /// How long all workers together may take to become ready
+    #[arg(long, env = "MUSTER_WAIT_TIMEOUT", default_value = "10m", value_name = "TIME",
+          value_parser = humantime::parse_duration)]
+    pub wait_timeout: Duration,
+}

@@ -1,0 +1,27 @@
+//! `muster rsh`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+/// Arguments of `muster rsh`: ssh's own grammar, which clap does not speak.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Runs a command on a host, as ssh would: the remote-shell agent of mpirun.\n\n\
+        Inside a launch the command goes over the connection that muster holds to the host already; \
+        elsewhere it makes one, to a muster worker or to a stock OpenSSH server. Ends with the \
+        command's exit code, 128 + n when signal n killed it, or 255 when the host could not be \
+        reached.\n\nTakes ssh's options. Those with no meaning here are ignored, those that would \
+        change the meaning (forwarding, proxies, ttys for shells) are refused.",
+    override_usage = "muster rsh [ssh options] [user@]host command [argument ...]",
+    after_help = "Examples:\n  \
+        muster rsh worker-0 hostname\n  \
+        muster rsh -p 2222 -o ConnectTimeout=5 worker-1 'ulimit -l; env'\n  \
+        tar c data | muster rsh worker-2 'tar x -C /scratch'\n  \
+        mpirun --mca plm_rsh_agent 'muster rsh' -H worker-0,worker-1 ./app"
+)]
+pub struct RshArgs {
+    /// Options, host and command
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub arguments: Vec<OsString>,
+}

@@ -1,0 +1,24 @@
+//! `muster wait`.
+
+use clap::Args;
+
+use super::{HostArgs, ReachArgs};
+
+/// Flags of `muster wait`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Waits until every worker is ready, and nothing else: for an init container before \
+        an unchanged launcher. Ready means that the name resolves, the port answers, both ends have \
+        proved that they hold the job's key, and the worker has said hello.",
+    after_help = "Examples:\n  \
+        muster wait\n  \
+        muster wait --wait-timeout 2m --service pi --workers 4"
+)]
+pub struct WaitArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub reach: ReachArgs,
+}

@@ -1,0 +1,29 @@
+//! `muster hosts`.
+
+use std::sync::Arc;
+
+use super::runtime;
+use crate::cli::HostsArgs;
+use crate::config::env::Environment;
+use crate::devices::introduce::own_host;
+use crate::discovery::dns::Resolver;
+use crate::discovery::enumerate::enumerate;
+use crate::discovery::locate::locate;
+use crate::discovery::lookup::Lookup;
+use crate::discovery::render::render;
+use crate::exit::{Class, Failure};
+
+/// Resolves once and prints.
+pub(super) fn run(args: &HostsArgs) -> Result<Class, Failure> {
+    let (env, own) = (Environment::from_process(), own_host());
+    let hosts = crate::config::launch::hosts(&args.hosts, &env, &own.hostname)?;
+    let resolver = Resolver::from_system();
+    let located = runtime()?.block_on(async {
+        let specs = enumerate(&hosts.list, &resolver, &own.addresses).await?;
+        let lookup: Arc<dyn Lookup> = Arc::new(resolver);
+        Ok::<_, Failure>(locate(specs, &lookup).await)
+    })?;
+    print!("{}", render(args.format, &hosts.source, &located));
+    let all = located.iter().all(|host| host.addresses.is_ok());
+    Ok(if all { Class::Ok } else { Class::NameResolution })
+}

@@ -1,0 +1,70 @@
+//! `muster rsh`, also by the names ssh, rsh and remsh.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+
+use crate::cli::Cli;
+use crate::config::env::Environment;
+use crate::exit::Explain as _;
+use crate::rsh::{FAILED, Outcome};
+use crate::ssh::client::Ended;
+use crate::ssh::options;
+use crate::text::say;
+
+/// The names by which the binary is a remote-shell agent.
+const NAMES: [&str; 3] = ["ssh", "rsh", "remsh"];
+
+/// The agent's words, where the process was started as one: by name, or as `muster rsh`.
+///
+/// Found before clap reads anything, so that an agent starts as fast as it can.
+pub(super) fn as_agent(arguments: &[OsString]) -> Option<Vec<OsString>> {
+    let (program, words) = arguments.split_first()?;
+    let name = Path::new(program).file_name().and_then(OsStr::to_str)?;
+    if NAMES.contains(&name) {
+        return Some(words.to_vec());
+    }
+    match words.split_first() {
+        Some((first, words)) if first == "rsh" && words.iter().all(|word| word != "--help") => {
+            Some(words.to_vec())
+        }
+        _ => None,
+    }
+}
+
+/// Runs the command on the host.
+pub(super) fn run(words: Vec<OsString>) -> ExitCode {
+    if words.first().is_some_and(|word| word == "--help") {
+        let mut cli = Cli::command();
+        let help = cli.find_subcommand_mut("rsh").map(clap::Command::render_long_help);
+        print!("{}", help.map(|help| help.to_string()).unwrap_or_default());
+        return ExitCode::SUCCESS;
+    }
+    let options = match options::parse(words) {
+        Ok(options) => options,
+        Err(error) => return fail(&error.to_string(), error.hint()),
+    };
+    if options.verbose > 0 {
+        super::log_to_stderr(options.verbose - 1);
+        for ignored in &options.ignored {
+            say(&format!("{}: ignored {ignored}", options.host));
+        }
+    }
+    let outcome = crate::rsh::run(&options, &Environment::from_process());
+    match &outcome {
+        Outcome::Ended(Ended::Status(_)) => {}
+        Outcome::Ended(lost @ Ended::Lost(_)) => say(&format!("{}: {lost}", options.host)),
+        Outcome::Failed(words, hint) => drop(fail(words, hint.clone())),
+    }
+    ExitCode::from(outcome.code())
+}
+
+fn fail(words: &str, hint: Option<String>) -> ExitCode {
+    say(&format!("rsh: failed to {words}"));
+    if let Some(hint) = hint {
+        say(&format!("hint: {hint}"));
+    }
+    ExitCode::from(FAILED)
+}

@@ -1,0 +1,171 @@
+//! What `muster launch` and `muster wait` are to do, from flags and environment.
+//!
+//! Must not touch the network. Every problem that the user can mend is found before the first one is
+//! told.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::env::Environment;
+use crate::cli::{HostArgs, LaunchArgs, ReachArgs};
+use crate::devices::mpirun;
+use crate::discovery::operator::Machine;
+use crate::discovery::{HostFlags, HostList, Hosts};
+use crate::exit::{Class, Explain, Failure};
+use crate::plan::{Mpirun, Work};
+use crate::readiness::wait::{OwnHost, Patience};
+use crate::rsh::direct::user_name;
+use crate::ssh::client::Login;
+use crate::ssh::keys;
+
+/// How the hosts are reached.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// The port of hosts whose hostfile line names none.
+    pub port: u16,
+    /// With what to log in.
+    pub login: Login,
+    /// How long to wait for what.
+    pub patience: Patience,
+}
+
+/// A launch, resolved.
+#[derive(Debug, Clone)]
+pub struct LaunchConfig {
+    /// Who the hosts are, and who says so.
+    pub hosts: Hosts,
+    /// How they are reached; none where there are none.
+    pub reach: Option<Reach>,
+    /// Ranks asked for.
+    pub ranks: Option<std::num::NonZeroU32>,
+    /// Slots of hosts whose hostfile line says nothing.
+    pub slots: Option<std::num::NonZeroU32>,
+    /// What to run.
+    pub work: Work,
+    /// With what.
+    pub mpirun: Mpirun,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// Start nothing.
+    pub dry_run: bool,
+    /// Print the dry run as JSON.
+    pub json: bool,
+    /// This machine.
+    pub own: OwnHost,
+    /// The environment.
+    pub env: Environment,
+}
+
+/// Everything that is wrong with flags and environment.
+#[derive(Debug)]
+pub struct Problems(Vec<Failure>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\nand to ")?;
+            }
+            write!(f, "{}", problem.error())?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Problems {}
+
+impl Explain for Problems {
+    /// The problems' own class where they agree.
+    fn class(&self) -> Class {
+        let mut classes = self.0.iter().map(|problem| problem.error().class());
+        let first = classes.next().unwrap_or(Class::Config);
+        if classes.all(|class| class == first) { first } else { Class::Config }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hints: Vec<String> =
+            self.0.iter().filter_map(|problem| problem.error().hint()).collect();
+        (!hints.is_empty()).then(|| hints.join("\n      "))
+    }
+}
+
+impl Problems {
+    /// Notes the problem, if it is one.
+    fn note<T>(&mut self, result: Result<T, impl Into<Failure>>) -> Option<T> {
+        result.map_err(|error| self.0.push(error.into())).ok()
+    }
+}
+
+/// Resolves the flags of `muster launch`.
+///
+/// # Errors
+/// All problems at once.
+pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<LaunchConfig, Problems> {
+    let mut problems = Problems(Vec::new());
+    let hosts = problems.note(hosts(&args.hosts, &env, &own.hostname));
+    let work = problems.note(Work::parse(args.command));
+    let remote = hosts.as_ref().is_some_and(|hosts| hosts.list != HostList::Local);
+    let reach = if remote { problems.note(reach(&args.reach, &env)) } else { None };
+    // In form 2 the line's first word is the launcher.
+    let named = match &work {
+        Some(Work::MpirunLine(line)) => line.first().map(PathBuf::from),
+        Some(Work::Program(_)) | None => args.mpirun,
+    };
+    let found = mpirun::find(named.as_deref(), env.get("PATH").map(AsRef::as_ref));
+    let mpirun = problems.note(found.and_then(|path| mpirun::identify(&path)));
+    match (hosts, work, mpirun) {
+        (Some(hosts), Some(work), Some(mpirun)) if problems.0.is_empty() => Ok(LaunchConfig {
+            hosts,
+            reach,
+            ranks: args.ranks,
+            slots: args.slots,
+            work,
+            mpirun,
+            grace: args.grace,
+            dry_run: args.dry_run,
+            json: args.json,
+            own,
+            env,
+        }),
+        _ => Err(problems),
+    }
+}
+
+/// Resolves the flags of `muster wait`.
+///
+/// # Errors
+/// All problems at once.
+pub fn wait(
+    host_args: &HostArgs,
+    reach_args: &ReachArgs,
+    env: &Environment,
+    own: &OwnHost,
+) -> Result<(Hosts, Reach), Problems> {
+    let mut problems = Problems(Vec::new());
+    let hosts = problems.note(hosts(host_args, env, &own.hostname));
+    let reach = problems.note(reach(reach_args, env));
+    hosts.zip(reach).ok_or(problems)
+}
+
+/// Who the hosts are.
+///
+/// # Errors
+/// The flags, or the hostfile that the environment names, cannot be followed.
+pub fn hosts(
+    args: &HostArgs,
+    env: &Environment,
+    hostname: &str,
+) -> Result<Hosts, crate::discovery::SourceError> {
+    let HostArgs { hosts, hostfile, service, workers, pattern } = args.clone();
+    let flags = HostFlags { hosts, hostfile, service, workers, pattern };
+    crate::discovery::resolve(&flags, &Machine { env, hostname, root: Path::new("/") })
+}
+
+fn reach(args: &ReachArgs, env: &Environment) -> Result<Reach, keys::KeyError> {
+    let key = keys::find(&keys::directories(args.key_dir.as_deref(), env))?;
+    let login = Login { key, user: user_name(env), host_keys: args.host_key };
+    let patience = Patience { total: args.wait_timeout, ..Patience::default() };
+    Ok(Reach { port: args.port, login, patience })
+}

@@ -1,0 +1,280 @@
+//! The engine: serves `muster rsh` processes on a unix socket, each command over the connection that
+//! is open already.
+//!
+//! Must not judge how a command ended; it reports it as an event.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
+
+use super::event::Event;
+use super::fleet::{Fleet, Way};
+use super::socket::{Kind, Request, read_frame, write_frame};
+use crate::exit::{Class, Explain};
+use crate::process::reaper::Reaper;
+use crate::process::spawn::Child;
+use crate::ssh::client::{Connection, Ended, ExecEvent};
+use crate::worker::shell;
+
+/// The mark of what the engine starts on its own machine.
+const SESSION: &str = "launcher";
+
+/// How long output is still carried after a command on this machine has ended.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Bytes that are read at a time from a command on this machine.
+const CHUNK: usize = 32 * 1024;
+
+/// What a request needs to be served.
+#[derive(Clone)]
+pub struct Engine {
+    /// The hosts.
+    pub fleet: Arc<Fleet>,
+    /// For commands on this machine.
+    pub reaper: Reaper,
+    /// Where to report.
+    pub events: mpsc::Sender<Event>,
+}
+
+/// Opens the socket in the job's private directory.
+///
+/// # Errors
+/// The path cannot be bound.
+pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+    UnixListener::bind(path).map_err(|source| SocketError { path: path.to_path_buf(), source })
+}
+
+/// The socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {}: {source}", .path.display())]
+pub struct SocketError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Explain for SocketError {
+    fn class(&self) -> Class {
+        Class::LocalResource
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("name a directory on a file system that has sockets with MUSTER_RUN_DIR".into())
+    }
+}
+
+impl Engine {
+    /// Serves agents until dropped.
+    pub async fn serve(self, listener: UnixListener) {
+        let uid = nix::unistd::geteuid().as_raw();
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors: agents end and give some back.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            // The directory lets nobody else in already; this is the second lock.
+            if stream.peer_cred().is_ok_and(|peer| peer.uid() == uid || peer.uid() == 0) {
+                let engine = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = engine.answer(stream).await {
+                        tracing::debug!(%error, "an agent left");
+                    }
+                });
+            }
+        }
+    }
+
+    async fn answer(&self, stream: UnixStream) -> io::Result<()> {
+        let (mut read, write) = stream.into_split();
+        let agent = Agent { write: Mutex::new(write) };
+        let (Kind::Request, request) = read_frame(&mut read).await? else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let request: Request = serde_json::from_slice(&request)?;
+        let (Kind::Command, command) = read_frame(&mut read).await? else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let Some((host, way)) = self.fleet.find(&request.host) else {
+            return agent.send(Kind::NotOurs, &[]).await;
+        };
+        tracing::debug!(%host, command = %String::from_utf8_lossy(&command), "agent called");
+        self.report(Event::AgentCalled(host.clone())).await;
+        let ended = match way {
+            Way::Over(connection) => {
+                over(&connection, &command, &request.env, &mut read, &agent).await
+            }
+            Way::Here => self.here(&command, &request.env, &mut read, &agent).await,
+        };
+        match ended {
+            Ok(Some(ended)) => {
+                self.report(Event::AgentEnded(host.clone(), ended.clone())).await;
+                agent.send(Kind::Ended, &serde_json::to_vec(&ended)?).await
+            }
+            Ok(None) => {
+                self.report(Event::AgentStopped(host)).await;
+                Ok(())
+            }
+            Err(words) => {
+                self.report(Event::AgentEnded(host, Ended::Lost(words.clone()))).await;
+                agent.send(Kind::Failed, words.as_bytes()).await
+            }
+        }
+    }
+
+    async fn report(&self, event: Event) {
+        // Nobody listens when the launch is over.
+        let _ = self.events.send(event).await;
+    }
+
+    async fn here(
+        &self,
+        command: &[u8],
+        env: &[(String, String)],
+        read: &mut OwnedReadHalf,
+        agent: &Agent,
+    ) -> Result<Option<Ended>, String> {
+        let child =
+            shell::start(&self.reaper, command, env, SESSION).map_err(|error| error.to_string())?;
+        let Child { id, stdin, stdout, stderr, exit } = child;
+        let mut input = pin!(agent.input(read, Input::Pipe(stdin)));
+        let output = async {
+            tokio::join!(agent.carry(stdout, Kind::Stdout), agent.carry(stderr, Kind::Stderr))
+        };
+        let end = async {
+            let (mut output, mut exit) = (pin!(output), exit);
+            tokio::select! {
+                exited = &mut exit => {
+                    // What the command left behind may hold its output open for ever.
+                    let _ = timeout(LINGER, output).await;
+                    exited
+                }
+                _ = &mut output => exit.await,
+            }
+        };
+        tokio::select! {
+            exited = end => match exited {
+                Ok(exited) => Ok(Some(Ended::Status(exited.status))),
+                Err(error) => Err(error.to_string()),
+            },
+            left = &mut input => {
+                self.reaper.signal(id.pid, nix::sys::signal::Signal::SIGTERM);
+                Ok(left.ended())
+            }
+        }
+    }
+}
+
+/// Runs a command over a connection. None: the agent was told to stop, and with it the command.
+async fn over(
+    connection: &Connection,
+    command: &[u8],
+    env: &[(String, String)],
+    read: &mut OwnedReadHalf,
+    agent: &Agent,
+) -> Result<Option<Ended>, String> {
+    let exec = connection.exec(command, env).await.map_err(|error| error.to_string())?;
+    let (mut events, stdin) = exec.split();
+    let output = async {
+        loop {
+            let sent = match events.next().await {
+                ExecEvent::Stdout(data) => agent.send(Kind::Stdout, &data).await,
+                ExecEvent::Stderr(data) => agent.send(Kind::Stderr, &data).await,
+                ExecEvent::Ended(ended) => return ended,
+            };
+            if sent.is_err() {
+                // The agent is gone; the other branch notices it.
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        ended = output => Ok(Some(ended)),
+        left = agent.input(read, Input::Exec(&stdin)) => {
+            stdin.close().await;
+            Ok(left.ended())
+        }
+    }
+}
+
+/// Why an agent no longer listens.
+enum Left {
+    /// It was told to stop by a signal, as mpirun does at its own end.
+    Stopped,
+    /// It vanished: killed.
+    Vanished,
+}
+
+impl Left {
+    fn ended(self) -> Option<Ended> {
+        match self {
+            Self::Stopped => None,
+            Self::Vanished => Some(Ended::Lost("its remote-shell agent was killed".into())),
+        }
+    }
+}
+
+/// Where an agent's standard input goes.
+enum Input<'a> {
+    Exec(&'a crate::ssh::client::ExecStdin),
+    Pipe(Option<pipe::Sender>),
+}
+
+/// The agent at the other end of the socket.
+struct Agent {
+    write: Mutex<OwnedWriteHalf>,
+}
+
+impl Agent {
+    async fn send(&self, kind: Kind, data: &[u8]) -> io::Result<()> {
+        write_frame(&mut *self.write.lock().await, kind, data).await
+    }
+
+    /// Carries its input until it leaves.
+    async fn input(&self, read: &mut OwnedReadHalf, mut to: Input<'_>) -> Left {
+        loop {
+            match read_frame(read).await {
+                Ok((Kind::Stdin, data)) => match &mut to {
+                    Input::Exec(stdin) => drop(stdin.write(Bytes::from(data)).await),
+                    Input::Pipe(pipe) => {
+                        if let Some(open) = pipe
+                            && open.write_all(&data).await.is_err()
+                        {
+                            *pipe = None;
+                        }
+                    }
+                },
+                Ok((Kind::StdinEnd, _)) => match &mut to {
+                    Input::Exec(stdin) => drop(stdin.eof().await),
+                    Input::Pipe(pipe) => *pipe = None,
+                },
+                Ok((Kind::Stopped, _)) => return Left::Stopped,
+                Ok(_) | Err(_) => return Left::Vanished,
+            }
+        }
+    }
+
+    /// Carries an output stream of a command on this machine.
+    async fn carry(&self, pipe: Option<pipe::Receiver>, kind: Kind) {
+        let Some(mut pipe) = pipe else { return };
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match pipe.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => {
+                    if self.send(kind, &buffer[..n]).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

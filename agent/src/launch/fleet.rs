@@ -1,0 +1,158 @@
+//! The ready hosts of a job and the connections to them, kept open until the end.
+//!
+//! Must not decide anything; it finds hosts, carries messages and reports what it hears.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::event::Event;
+use crate::ids::HostName;
+use crate::readiness::wait::{Control, Link, OwnHost, Ready};
+use crate::ssh::client::{Connection, ControlReceiver, ControlSender};
+use crate::ssh::control::{ToLauncher, ToWorker};
+
+/// How a command reaches a host.
+pub enum Way {
+    /// It is started on this machine.
+    Here,
+    /// It is sent over this connection.
+    Over(Arc<Connection>),
+}
+
+struct Member {
+    name: HostName,
+    connection: Option<Arc<Connection>>,
+    sender: Option<ControlSender>,
+}
+
+/// All hosts of the job.
+pub struct Fleet {
+    members: Vec<Member>,
+    own: Arc<OwnHost>,
+    here: HostName,
+}
+
+impl Fleet {
+    /// Takes the ready hosts over and starts listening to them.
+    #[must_use]
+    pub fn new(ready: Vec<Ready>, own: Arc<OwnHost>, events: &mpsc::Sender<Event>) -> Self {
+        let mut here = HostName::from(own.hostname.as_str());
+        let mut members = Vec::with_capacity(ready.len());
+        for Ready { spec, link } in ready {
+            let name = spec.name;
+            let (connection, sender) = match link {
+                Link::Here => {
+                    here = name.clone();
+                    (None, None)
+                }
+                Link::Plain(connection) => (Some(Arc::new(connection)), None),
+                Link::Worker(connection, Control { sender, receiver, .. }) => {
+                    tokio::spawn(listen(name.clone(), receiver, events.clone()));
+                    (Some(Arc::new(connection)), Some(sender))
+                }
+            };
+            if let Some(connection) = &connection {
+                tokio::spawn(mourn(name.clone(), Arc::clone(connection), events.clone()));
+            }
+            members.push(Member { name, connection, sender });
+        }
+        Self { members, own, here }
+    }
+
+    /// This machine, by its name in the plan where it is in it.
+    #[must_use]
+    pub fn here(&self) -> &HostName {
+        &self.here
+    }
+
+    /// The hosts that run a muster worker.
+    pub fn workers(&self) -> impl Iterator<Item = &HostName> {
+        self.members.iter().filter(|member| member.sender.is_some()).map(|member| &member.name)
+    }
+
+    /// The host that mpirun means by `name`, and the way to it; none = not of this job.
+    ///
+    /// mpirun may shorten names (Open MPI 4 without `orte_keep_fqdn_hostnames`) and may ask for its
+    /// own host (Hydra does).
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<(HostName, Way)> {
+        let asked = HostName::from(name);
+        let exact = self.members.iter().find(|member| member.name == asked);
+        let by_address = || {
+            let address: IpAddr = name.parse().ok()?;
+            let at = |member: &&Member| {
+                member.connection.as_ref().is_some_and(|link| link.peer().ip() == address)
+            };
+            self.members.iter().find(at)
+        };
+        let short = || {
+            let mut same =
+                self.members.iter().filter(|member| member.name.short() == asked.short());
+            // Two hosts of one short name are told apart by nothing; neither is guessed.
+            same.next().filter(|_| same.next().is_none())
+        };
+        match exact.or_else(by_address).or_else(short) {
+            Some(member) => Some(match &member.connection {
+                Some(connection) => (member.name.clone(), Way::Over(Arc::clone(connection))),
+                None => (member.name.clone(), Way::Here),
+            }),
+            None if self.own.is_named(&asked) => Some((self.here.clone(), Way::Here)),
+            None => None,
+        }
+    }
+
+    /// Our own address as the first remote host sees it.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.members.iter().find_map(|member| Some(member.connection.as_ref()?.local()))
+    }
+
+    /// Sends a message to every muster worker; those that are gone show it by themselves.
+    pub async fn tell_workers(&self, message: &ToWorker) {
+        for sender in self.members.iter().filter_map(|member| member.sender.as_ref()) {
+            let _ = tokio::time::timeout(Duration::from_secs(1), sender.send(message)).await;
+        }
+    }
+
+    /// Says good-bye to every host, all at once.
+    pub async fn close(&self) {
+        let mut goodbyes = tokio::task::JoinSet::new();
+        for connection in self.members.iter().filter_map(|member| member.connection.clone()) {
+            goodbyes.spawn(async move { connection.close().await });
+        }
+        goodbyes.join_all().await;
+    }
+}
+
+/// Turns what a worker says into events.
+async fn listen(host: HostName, mut receiver: ControlReceiver, events: mpsc::Sender<Event>) {
+    loop {
+        let event = match receiver.next().await {
+            Ok(Some(ToLauncher::Ranks { ranks })) => Event::Ranks(host.clone(), ranks),
+            Ok(Some(ToLauncher::Terminating { grace_ms })) => {
+                Event::WorkerStopping(host.clone(), Duration::from_millis(grace_ms))
+            }
+            Ok(Some(ToLauncher::Ended { terminated, killed })) => {
+                Event::WorkerCleared(host.clone(), terminated, killed)
+            }
+            Ok(Some(ToLauncher::Hello(_) | ToLauncher::CalledBack { .. })) => continue,
+            // The end of the connection is reported by the one who watches it.
+            Ok(None) => return,
+            Err(error) => Event::WorkerLost(host.clone(), error.to_string()),
+        };
+        let over = matches!(event, Event::WorkerLost(..));
+        if events.send(event).await.is_err() || over {
+            return;
+        }
+    }
+}
+
+/// Reports the end of a connection.
+async fn mourn(host: HostName, connection: Arc<Connection>, events: mpsc::Sender<Event>) {
+    let reason = connection.ended().await;
+    // Nobody listens when the launch is over.
+    let _ = events.send(Event::WorkerLost(host, reason)).await;
+}

@@ -1,0 +1,12 @@
+//! A launch, from ready hosts to the end: events, the policy, and the one loop around it.
+//!
+//! The policy is `dispatch`, which is pure; nothing else here may decide.
+
+pub mod dispatch;
+pub mod engine;
+pub mod event;
+pub mod fleet;
+pub mod run;
+pub mod socket;
+pub mod stage;
+pub mod terminal;

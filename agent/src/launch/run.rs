@@ -1,0 +1,218 @@
+//! The one loop of a launch: what happens goes to the policy, what follows is done.
+//!
+//! Must not decide; [`Dispatch`] does.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::dispatch::{Dispatch, Expected};
+use super::engine::Engine;
+use super::event::{Event, Outcome, Response, Stop, Timer};
+use super::fleet::Fleet;
+use super::terminal;
+use crate::exit::{Failure, SignalError};
+use crate::plan::Plan;
+use crate::process::end::end;
+use crate::process::guard::Guarded;
+use crate::process::reaper::Reaper;
+use crate::process::scope::Scope;
+use crate::process::spawn::{Child, spawn};
+use crate::process::status::WaitStatus;
+use crate::ssh::control::ToWorker;
+use crate::text::say;
+use crate::worker::ranks;
+
+/// Events that may wait for the loop.
+const EVENTS: usize = 1024;
+
+/// Beyond what ending local processes takes by itself.
+const CLEAR_LIMIT: Duration = Duration::from_secs(20);
+
+/// Where events go, and where they come from.
+pub struct Events {
+    /// For those to whom things happen.
+    pub sender: mpsc::Sender<Event>,
+    /// For the loop.
+    pub inbox: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    /// Events, with those from outside on their way already: signals and the guard's death.
+    ///
+    /// # Errors
+    /// Signals cannot be listened to.
+    pub fn watch(guarded: Guarded) -> Result<Self, Failure> {
+        let (sender, inbox) = mpsc::channel(EVENTS);
+        for (kind, stop) in [
+            (SignalKind::terminate(), Stop::Terminate),
+            (SignalKind::interrupt(), Stop::Interrupt),
+            (SignalKind::hangup(), Stop::HangUp),
+        ] {
+            let mut signals = signal(kind).map_err(SignalError)?;
+            let events = sender.clone();
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    if events.send(Event::Stop(stop)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let events = sender.clone();
+        tokio::spawn(async move {
+            // Where it cannot be watched, the kernel's SIGTERM still tells.
+            if guarded.parent_gone().await.is_ok() {
+                let _ = events.send(Event::ParentGone).await;
+            }
+        });
+        Ok(Self { sender, inbox })
+    }
+
+    /// Resolves when muster is told to stop; other events before a launch mean nothing.
+    pub async fn stopped(&mut self) -> Stop {
+        loop {
+            match self.inbox.recv().await {
+                Some(Event::Stop(stop)) => return stop,
+                Some(Event::ParentGone) | None => return Stop::Terminate,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// A launch whose plan is made and whose files are written.
+pub struct Launch {
+    /// What to start.
+    pub plan: Plan,
+    /// What to hold it to.
+    pub expected: Expected,
+    /// Where it runs.
+    pub fleet: Arc<Fleet>,
+    /// The engine's socket.
+    pub listener: UnixListener,
+    /// Starts and reaps.
+    pub reaper: Reaper,
+}
+
+/// Runs it to the end.
+///
+/// # Errors
+/// mpirun cannot be started.
+pub async fn run(launch: Launch, mut events: Events) -> Result<Outcome, Failure> {
+    let Launch { plan, expected, fleet, listener, reaper } = launch;
+    let engine =
+        Engine { fleet: Arc::clone(&fleet), reaper: reaper.clone(), events: events.sender.clone() };
+    tokio::spawn(engine.serve(listener));
+    fleet.tell_workers(&ToWorker::WatchRanks).await;
+    let mpirun = start(&plan, &reaper)?;
+    let group = mpirun.id.pid;
+    let _terminal = terminal::lend(group);
+    report_end(mpirun, events.sender.clone());
+    let here = fleet.here().clone();
+    let sender = events.sender.clone();
+    tokio::spawn(async move {
+        let report = |ranks| Event::Ranks(here.clone(), ranks);
+        ranks::watch(&Notify::new(), &sender, report).await;
+    });
+
+    let mut acting = Acting { group, fleet, sender: events.sender.clone(), clearing: None };
+    let mut dispatch = Dispatch::new(expected);
+    loop {
+        let Some(event) = events.inbox.recv().await else {
+            unreachable!("`acting` holds a sender")
+        };
+        tracing::debug!(?event);
+        for response in dispatch.handle(event) {
+            tracing::debug!(?response);
+            if let Response::Finish(outcome) = response {
+                acting.finish().await;
+                return Ok(outcome);
+            }
+            acting.perform(response).await;
+        }
+    }
+}
+
+fn start(plan: &Plan, reaper: &Reaper) -> Result<Child, Failure> {
+    let mut words = plan.argv.iter();
+    let program = words.next().cloned().unwrap_or_else(|| OsString::from("mpirun"));
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    for setting in plan.env.iter().filter(|setting| !setting.kept) {
+        command.env(&setting.name, &setting.value);
+    }
+    Ok(spawn(reaper, command)?)
+}
+
+fn report_end(mpirun: Child, events: mpsc::Sender<Event>) {
+    tokio::spawn(async move {
+        let status = match mpirun.exit.await {
+            Ok(exited) => exited.status,
+            Err(error) => {
+                tracing::error!(%error, "the end of mpirun is unknown");
+                WaitStatus::Exited(crate::exit::Class::Internal.code())
+            }
+        };
+        let _ = events.send(Event::MpirunEnded(status)).await;
+    });
+}
+
+/// The hands of the loop.
+struct Acting {
+    group: i32,
+    fleet: Arc<Fleet>,
+    sender: mpsc::Sender<Event>,
+    clearing: Option<JoinHandle<()>>,
+}
+
+impl Acting {
+    async fn perform(&mut self, response: Response) {
+        match response {
+            Response::Signal(number) => {
+                if let Ok(signal) = Signal::try_from(number) {
+                    // The group is gone only when mpirun has just ended.
+                    let _ = killpg(Pid::from_raw(self.group), signal);
+                }
+            }
+            Response::ClearHere { grace } => {
+                self.clearing = Some(tokio::spawn(async move {
+                    if let Err(error) = end(Scope::all_descendants(), grace).await {
+                        tracing::error!(%error, "clearing up failed");
+                    }
+                }));
+            }
+            Response::ClearWorkers { grace } => {
+                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+                self.fleet.tell_workers(&ToWorker::End { grace_ms }).await;
+            }
+            Response::Arm(timer, after) => self.arm(timer, after),
+            Response::Say(words) => say(&words),
+            // The loop itself ends by it.
+            Response::Finish(_) => {}
+        }
+    }
+
+    fn arm(&self, timer: Timer, after: Duration) {
+        let events = self.sender.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = events.send(Event::Timer(timer)).await;
+        });
+    }
+
+    async fn finish(&mut self) {
+        if let Some(clearing) = self.clearing.take() {
+            let _ = tokio::time::timeout(CLEAR_LIMIT, clearing).await;
+        }
+        self.fleet.close().await;
+    }
+}

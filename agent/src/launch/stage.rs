@@ -1,0 +1,264 @@
+//! The stages before mpirun: hosts to ready ones, ready ones to a plan, a plan to files.
+//!
+//! Must not run the job; each stage hands its result to the next.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep};
+
+use super::dispatch::Expected;
+use super::fleet::Fleet;
+use crate::config::env::Environment;
+use crate::config::launch::{LaunchConfig, Reach};
+use crate::devices::host::{Roots, cpus};
+use crate::devices::net;
+use crate::discovery::Hosts;
+use crate::discovery::dns::Resolver;
+use crate::discovery::enumerate::enumerate;
+use crate::exit::{Class, Explain, Failure};
+use crate::plan::{Family, Plan, PlanHost, Request, slots};
+use crate::readiness::callback;
+use crate::readiness::wait::{Link, OwnHost, Ready, wait};
+use crate::text::say;
+
+/// Between two questions for a service whose pods are not all there.
+const SERVICE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Brings all hosts to ready, and has them call back.
+///
+/// # Errors
+/// A host did not become ready, or cannot reach this one.
+pub async fn gather(
+    hosts: &Hosts,
+    reach: &Reach,
+    own: &Arc<OwnHost>,
+) -> Result<Vec<Ready>, Failure> {
+    let resolver = Arc::new(Resolver::from_system());
+    let deadline = Instant::now() + reach.patience.total;
+    let specs = loop {
+        let error = match enumerate(&hosts.list, resolver.as_ref(), &own.addresses).await {
+            Ok(specs) => break specs,
+            Err(error) => error,
+        };
+        if Instant::now() + SERVICE_PAUSE >= deadline {
+            return Err(error.into());
+        }
+        say(&error.to_string());
+        sleep(SERVICE_PAUSE).await;
+    };
+    if specs.is_empty() {
+        return Ok(Vec::new());
+    }
+    say(&format!("{} hosts from {}", specs.len(), hosts.source));
+    let mut ready = wait(
+        specs,
+        Arc::clone(own),
+        reach.port,
+        resolver,
+        reach.login.clone(),
+        reach.patience,
+        |line| say(&line),
+    )
+    .await?;
+    let found = callback::check(&mut ready, &own.hostname).await;
+    for (host, why) in &found.nameless {
+        say(&format!("warning: {host} cannot resolve our name {}: {why}", own.hostname));
+    }
+    if !found.cut_off.is_empty() {
+        return Err(callback::CutOff { hosts: found.cut_off }.into());
+    }
+    for line in disagreements(&ready) {
+        say(&format!("warning: {line}"));
+    }
+    Ok(ready)
+}
+
+/// What the workers' hellos show that may end badly: MPIs that differ.
+fn disagreements(ready: &[Ready]) -> Vec<String> {
+    let mut mpis: Vec<(String, Vec<&str>)> = Vec::new();
+    for host in ready {
+        let Link::Worker(_, control) = &host.link else { continue };
+        let mpi = match &control.hello.mpi {
+            Some(mpi) => format!("{} {}", mpi.family, mpi.version),
+            None => "no mpirun on PATH".into(),
+        };
+        match mpis.iter_mut().find(|(known, _)| *known == mpi) {
+            Some((_, hosts)) => hosts.push(host.spec.name.short()),
+            None => mpis.push((mpi, vec![host.spec.name.short()])),
+        }
+    }
+    if mpis.len() < 2 {
+        return Vec::new();
+    }
+    let words: Vec<String> =
+        mpis.iter().map(|(mpi, hosts)| format!("{mpi} on {}", hosts.join(", "))).collect();
+    vec![format!("the workers' MPIs differ: {}", words.join("; "))]
+}
+
+/// The slots of each ready host.
+#[must_use]
+pub fn plan_hosts(ready: &[Ready], flag: Option<NonZeroU32>) -> Vec<PlanHost> {
+    let own_cpus = || cpus(&Roots::default()).map(|cpus| cpus.count);
+    ready
+        .iter()
+        .map(|host| {
+            let cpus = match &host.link {
+                Link::Here => own_cpus(),
+                Link::Worker(_, control) => Some(control.hello.cpus),
+                Link::Plain(_) => None,
+            };
+            let (slots, slots_from) = slots::decide(host.spec.slots, flag, cpus);
+            PlanHost {
+                name: host.spec.name.clone(),
+                slots,
+                slots_from,
+                cpus,
+                is_launcher: matches!(host.link, Link::Here),
+            }
+        })
+        .collect()
+}
+
+/// The interface over which the first remote host was reached.
+#[must_use]
+pub fn interface(ready: &[Ready]) -> Option<String> {
+    let local = ready.iter().find_map(|host| match &host.link {
+        Link::Worker(connection, _) | Link::Plain(connection) => Some(connection.local().ip()),
+        Link::Here => None,
+    })?;
+    let addresses = net::addresses().ok()?;
+    net::interface_of(local, &addresses).map(ToOwned::to_owned)
+}
+
+/// The request that the plan is made from.
+#[must_use]
+pub fn request(config: &LaunchConfig, ready: &[Ready], run_dir: &Path) -> Request {
+    let local_cpus = cpus(&Roots::default()).map_or(1.0, |cpus| cpus.count);
+    Request {
+        hosts: plan_hosts(ready, config.slots),
+        ranks: config.ranks.map(NonZeroU32::get),
+        work: config.work.clone(),
+        mpirun: config.mpirun.clone(),
+        run_dir: run_dir.to_path_buf(),
+        muster: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("muster")),
+        socket: run_dir.join("socket"),
+        uid: nix::unistd::geteuid().as_raw(),
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs")]
+        local_cpus: (local_cpus.floor() as u32).max(1),
+        interface: interface(ready),
+        hosts_from_flag: config.hosts.source.is_flag(),
+        env: config.env.clone(),
+    }
+}
+
+/// What the launch is held to.
+#[must_use]
+pub fn expected(config: &LaunchConfig, plan: &Plan, hosts: &[PlanHost], fleet: &Fleet) -> Expected {
+    let agent_is_ours = !plan.env.iter().any(|setting| {
+        setting.kept
+            && ["OMPI_MCA_plm_rsh_agent", "PRTE_MCA_plm_ssh_agent", "HYDRA_LAUNCHER_EXEC"]
+                .into_iter()
+                .chain(["I_MPI_HYDRA_BOOTSTRAP_EXEC"])
+                .any(|name| setting.name == name)
+    });
+    Expected {
+        hosts: hosts.iter().map(|host| host.name.clone()).collect(),
+        placement: plan.placement.clone(),
+        workers: fleet.workers().cloned().collect(),
+        here: fleet.here().clone(),
+        agent_is_ours,
+        daemons_detach: config.mpirun.family == Family::OpenMpi4,
+        grace: config.grace,
+    }
+}
+
+/// The job's private directory; removed with everything in it when dropped.
+#[derive(Debug)]
+pub struct RunDir(PathBuf);
+
+/// No place for the run directory.
+#[derive(Debug, thiserror::Error)]
+#[error("make a private directory for the job: {}", tried(.0))]
+pub struct NoRunDir(Vec<(PathBuf, io::Error)>);
+
+fn tried(attempts: &[(PathBuf, io::Error)]) -> String {
+    let words: Vec<String> =
+        attempts.iter().map(|(path, error)| format!("{}: {error}", path.display())).collect();
+    words.join("; ")
+}
+
+impl Explain for NoRunDir {
+    fn class(&self) -> Class {
+        Class::LocalResource
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            "with a read-only root, mount an emptyDir at /tmp or name one with MUSTER_RUN_DIR"
+                .into(),
+        )
+    }
+}
+
+/// The longest path a unix socket may have, sun_path of unix(7), less its terminating NUL.
+const SOCKET_PATH: usize = 107;
+
+impl RunDir {
+    /// Makes it below the first of `$MUSTER_RUN_DIR`, `$TMPDIR`, `/tmp`, `/dev/shm` that takes it.
+    ///
+    /// # Errors
+    /// None of them does.
+    pub fn create(env: &Environment) -> Result<Self, NoRunDir> {
+        let named = ["MUSTER_RUN_DIR", "TMPDIR"].into_iter().filter_map(|name| env.non_empty(name));
+        let mut attempts = Vec::new();
+        for parent in named.chain(["/tmp", "/dev/shm"]) {
+            let random: u32 = rand::random();
+            let path =
+                Path::new(parent).join(format!("muster-{}-{random:08x}", std::process::id()));
+            if path.as_os_str().len() + "/socket".len() > SOCKET_PATH {
+                attempts.push((path, io::Error::other("too long for a socket's path")));
+                continue;
+            }
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) => attempts.push((path, error)),
+            }
+        }
+        Err(NoRunDir(attempts))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes the plan's files and links into it.
+    ///
+    /// # Errors
+    /// The disk is full or not writable.
+    pub fn write(&self, plan: &Plan) -> Result<(), NoRunDir> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| NoRunDir(vec![(path, error)])
+        };
+        for (path, content) in &plan.files {
+            std::fs::write(path, content).map_err(failed(path))?;
+        }
+        for (link, target) in &plan.links {
+            symlink(target, link).map_err(failed(link))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        // It lies in a temporary directory; what cannot be removed goes with the container.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

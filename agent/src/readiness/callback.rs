@@ -1,0 +1,103 @@
+//! Whether the MPI daemons on the workers will be able to call the launcher back.
+//!
+//! Must not judge what a failure means for a family; that is the caller's to say.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::wait::{Link, Ready};
+use crate::exit::{Class, Explain};
+use crate::ids::HostName;
+use crate::ssh::control::{ToLauncher, ToWorker};
+
+/// How long a worker may take to resolve a name and open a connection.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What workers found when they called back.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CallBacks {
+    /// Workers on which the launcher's name does not resolve, and why.
+    pub nameless: Vec<(HostName, String)>,
+    /// Workers that cannot connect to the launcher, and why.
+    pub cut_off: Vec<(HostName, String)>,
+}
+
+/// Workers cannot connect to the launcher, as every MPI daemon must.
+#[derive(Debug, thiserror::Error)]
+#[error("let the workers call back: {}", list(.hosts))]
+pub struct CutOff {
+    /// Each worker that cannot, and why.
+    pub hosts: Vec<(HostName, String)>,
+}
+
+fn list(hosts: &[(HostName, String)]) -> String {
+    let words: Vec<String> =
+        hosts.iter().take(8).map(|(host, why)| format!("{host} cannot reach us: {why}")).collect();
+    words.join("; ")
+}
+
+impl Explain for CutOff {
+    fn class(&self) -> Class {
+        Class::WorkersNotReady
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            "the MPI daemons open connections to the launcher on ports above 1023; let the \
+             NetworkPolicy of the job's pods allow them in both directions"
+                .into(),
+        )
+    }
+}
+
+/// Has every muster worker resolve `name` and connect back, all at once.
+pub async fn check(hosts: &mut [Ready], name: &str) -> CallBacks {
+    let mut found = CallBacks::default();
+    let mut listening = JoinSet::new();
+    let mut asked = Vec::new();
+    for host in hosts.iter_mut() {
+        let Link::Worker(connection, control) = &host.link else { continue };
+        // Bound to the address by which this worker sees us, so that the right interface is proved.
+        let local = SocketAddr::new(connection.local().ip(), 0);
+        let bound = async {
+            let listener = TcpListener::bind(local).await?;
+            let address = listener.local_addr()?;
+            Ok::<_, std::io::Error>((listener, address))
+        };
+        let (listener, address) = match bound.await {
+            Ok(bound) => bound,
+            Err(error) => {
+                found.cut_off.push((host.spec.name.clone(), format!("listen on {local}: {error}")));
+                continue;
+            }
+        };
+        // Accepting is all that a call back needs; what connects is closed again at once.
+        listening.spawn(timeout(LIMIT, async move { listener.accept().await.map(drop) }));
+        let message = ToWorker::CallBack { name: name.to_owned(), address };
+        match control.sender.send(&message).await {
+            Ok(()) => asked.push(host),
+            Err(error) => found.cut_off.push((host.spec.name.clone(), error.to_string())),
+        }
+    }
+    for host in asked {
+        let Link::Worker(_, control) = &mut host.link else { continue };
+        let answer = timeout(LIMIT, control.receiver.next()).await;
+        let host = &host.spec.name;
+        match answer {
+            Ok(Ok(Some(ToLauncher::CalledBack { name_error, connect_error }))) => {
+                found.nameless.extend(name_error.map(|why| (host.clone(), why)));
+                found.cut_off.extend(connect_error.map(|why| (host.clone(), why)));
+            }
+            Ok(Ok(_)) => found.cut_off.push((host.clone(), "no answer to the question".into())),
+            Ok(Err(error)) => found.cut_off.push((host.clone(), error.to_string())),
+            Err(_) => {
+                found.cut_off.push((host.clone(), format!("no answer in {} s", LIMIT.as_secs())));
+            }
+        }
+    }
+    found
+}

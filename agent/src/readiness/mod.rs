@@ -1,0 +1,7 @@
+//! From named hosts to ready ones: dial, authenticate, hello; or each missing host with its reason.
+//!
+//! Must not start anything on a host.
+
+pub mod callback;
+pub mod gate;
+pub mod wait;

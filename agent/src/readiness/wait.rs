@@ -1,0 +1,284 @@
+//! Brings every host to ready: one task each, bounded and jittered, under one deadline.
+//!
+//! Must not decide what to say about a host; the gate does.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, timeout};
+
+use super::gate::{Gate, HostState, NotReady};
+use crate::discovery::HostSpec;
+use crate::discovery::lookup::Lookup;
+use crate::ids::HostName;
+use crate::process::status::WaitStatus;
+use crate::ssh::client::{
+    Connection, ControlReceiver, ControlSender, DialError, Ended, ExecEvent, Login,
+};
+use crate::ssh::control::{Hello, ToLauncher};
+
+/// How a wait is bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For everything together.
+    pub total: Duration,
+    /// For one attempt at one host, from dialling to the hello.
+    pub attempt: Duration,
+    /// Between progress lines.
+    pub report: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            total: Duration::from_secs(600),
+            attempt: Duration::from_secs(15),
+            report: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Hosts that are dialled at one time.
+const DIALS: usize = 128;
+
+/// The first pause between two attempts at a host, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A host that is ready, its connection kept open.
+pub struct Ready {
+    /// As asked for.
+    pub spec: HostSpec,
+    /// How it is reached.
+    pub link: Link,
+}
+
+/// How a ready host is reached.
+pub enum Link {
+    /// It is this machine.
+    Here,
+    /// A muster worker.
+    Worker(Connection, Control),
+    /// A plain SSH server.
+    Plain(Connection),
+}
+
+/// What tells this machine from others in a list of hosts.
+#[derive(Debug, Clone, Default)]
+pub struct OwnHost {
+    /// The kernel's host name.
+    pub hostname: String,
+    /// The addresses of all interfaces but loopback.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl OwnHost {
+    /// Whether a host of this name, or at this address, is this machine.
+    ///
+    /// Hydra calls its agent for the own host too, and with `runLauncherAsWorker` the launcher is in
+    /// the hostfile although no worker runs in it.
+    #[must_use]
+    pub fn is_named(&self, name: &HostName) -> bool {
+        let address: Option<IpAddr> = name.as_str().parse().ok();
+        name.as_str() == "localhost"
+            || name.short() == HostName::from(self.hostname.as_str()).short()
+            || address.is_some_and(|address| self.is_at(address))
+    }
+
+    fn is_at(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.contains(&address)
+    }
+}
+
+/// The control channel of a muster worker.
+pub struct Control {
+    /// What the worker said of itself.
+    pub hello: Hello,
+    /// Towards the worker.
+    pub sender: ControlSender,
+    /// From the worker.
+    pub receiver: ControlReceiver,
+}
+
+/// Waits until every host is ready, and hands the line of who is missing to `report` now and then.
+///
+/// # Errors
+/// [`NotReady`] when the time is over, or when waiting longer cannot help.
+pub async fn wait<L: Lookup + Sync + Send + 'static>(
+    hosts: Vec<HostSpec>,
+    own: Arc<OwnHost>,
+    default_port: u16,
+    resolver: Arc<L>,
+    login: Login,
+    patience: Patience,
+    mut report: impl FnMut(String),
+) -> Result<Vec<Ready>, NotReady> {
+    let start = Instant::now();
+    let port = |host: &HostSpec| host.port.unwrap_or(default_port);
+    let mut gate = Gate::new(hosts.iter().map(|host| (host.name.clone(), port(host))));
+    let mut ready: Vec<Option<Ready>> = hosts.iter().map(|_| None).collect();
+    let (states, mut news) = mpsc::channel(hosts.len().max(1));
+    let dials = Arc::new(Semaphore::new(DIALS));
+    let mut tasks = JoinSet::new();
+    for (index, host) in hosts.into_iter().enumerate() {
+        let attempt = Attempt {
+            index,
+            port: port(&host),
+            host,
+            own: Arc::clone(&own),
+            resolver: Arc::clone(&resolver),
+            login: login.clone(),
+            limit: patience.attempt,
+            dials: Arc::clone(&dials),
+            states: states.clone(),
+        };
+        tasks.spawn(attempt.repeat());
+    }
+    drop(states);
+    let mut ticks = interval(patience.report);
+    ticks.tick().await;
+    let deadline = tokio::time::sleep_until(start + patience.total);
+    tokio::pin!(deadline);
+    let mut last = String::new();
+    while !gate.is_open() {
+        tokio::select! {
+            Some((index, state)) = news.recv() => gate.set(index, state, start.elapsed()),
+            Some(Ok((index, host))) = tasks.join_next() => {
+                gate.set(index, HostState::Ready, start.elapsed());
+                ready[index] = Some(host);
+            }
+            _ = ticks.tick() => {
+                let line = gate.progress(start.elapsed());
+                if line != last {
+                    report(line.clone());
+                    last = line;
+                }
+                if gate.is_hopeless(start.elapsed()) {
+                    return Err(gate.give_up(start.elapsed()));
+                }
+            }
+            () = &mut deadline => return Err(gate.give_up(start.elapsed())),
+        }
+    }
+    report(gate.progress(start.elapsed()));
+    Ok(ready.into_iter().flatten().collect())
+}
+
+struct Attempt<L> {
+    index: usize,
+    host: HostSpec,
+    port: u16,
+    own: Arc<OwnHost>,
+    resolver: Arc<L>,
+    login: Login,
+    limit: Duration,
+    dials: Arc<Semaphore>,
+    states: mpsc::Sender<(usize, HostState)>,
+}
+
+impl<L: Lookup + Sync> Attempt<L> {
+    /// Tries until it succeeds; who waits drops it when the time is over.
+    async fn repeat(mut self) -> (usize, Ready) {
+        let mut pause = PAUSE.0;
+        if let Some(user) = &self.host.user {
+            self.login.user.clone_from(user);
+        }
+        loop {
+            match self.once().await {
+                Ok(ready) => return (self.index, ready),
+                Err(state) => self.tell(state).await,
+            }
+            let jitter = rand::rng().random_range(0.75..1.25);
+            tokio::time::sleep(pause.mul_f64(jitter)).await;
+            pause = pause.mul_f64(1.5).min(PAUSE.1);
+        }
+    }
+
+    async fn tell(&self, state: HostState) {
+        // Nobody listens any more only when this task is about to be dropped.
+        let _ = self.states.send((self.index, state)).await;
+    }
+
+    async fn once(&self) -> Result<Ready, HostState> {
+        let here = || Ready { spec: self.host.clone(), link: Link::Here };
+        if self.own.is_named(&self.host.name) {
+            return Ok(here());
+        }
+        // The address is asked for anew each time: a pod that was moved has another one.
+        let addresses = self
+            .resolver
+            .lookup(&self.host.name)
+            .await
+            .map_err(|error| HostState::NoName(error.to_string()))?;
+        if addresses.iter().any(|address| self.own.is_at(*address)) {
+            return Ok(here());
+        }
+        self.tell(HostState::Resolved).await;
+        let _permit = self.dials.acquire().await;
+        let mut last = HostState::NoName("no address".into());
+        for address in addresses {
+            match self.dial(address).await {
+                Ok(ready) => return Ok(ready),
+                Err(state) => last = state,
+            }
+        }
+        Err(last)
+    }
+
+    async fn dial(&self, address: IpAddr) -> Result<Ready, HostState> {
+        let address = SocketAddr::new(address, self.port);
+        let connection = Connection::dial(address, self.login.clone(), self.limit)
+            .await
+            .map_err(|error| state_of(&error))?;
+        match timeout(self.limit, greet(&connection)).await {
+            Ok(Ok(control)) => {
+                let link = match control {
+                    Some(control) => Link::Worker(connection, control),
+                    None => Link::Plain(connection),
+                };
+                Ok(Ready { spec: self.host.clone(), link })
+            }
+            Ok(Err(words)) => Err(HostState::Failed(words)),
+            Err(_) => Err(HostState::TimedOut("waiting for its hello".into())),
+        }
+    }
+}
+
+fn state_of(error: &DialError) -> HostState {
+    match error {
+        DialError::Refused => HostState::Refused,
+        DialError::TimedOut(stage) => HostState::TimedOut((*stage).to_owned()),
+        DialError::NotSsh => HostState::NotSsh,
+        DialError::WrongHostKey => HostState::WrongHostKey,
+        DialError::KeyRefused => HostState::KeyRefused,
+        DialError::Unreachable(_) | DialError::Protocol(_) => HostState::Failed(error.to_string()),
+    }
+}
+
+/// The hello of a muster worker; for a plain SSH server, proof that `true` runs there.
+async fn greet(connection: &Connection) -> Result<Option<Control>, String> {
+    if let Some((sender, mut receiver)) =
+        connection.control().await.map_err(|error| error.to_string())?
+    {
+        return match receiver.next().await {
+            Ok(Some(ToLauncher::Hello(hello))) => {
+                Ok(Some(Control { hello: *hello, sender, receiver }))
+            }
+            Ok(Some(_)) => Err("its first message is no hello".into()),
+            Ok(None) => Err("closed its control channel".into()),
+            Err(error) => Err(error.to_string()),
+        };
+    }
+    let exec = connection.exec(b"true", &[]).await.map_err(|error| error.to_string())?;
+    let (mut events, _stdin) = exec.split();
+    loop {
+        match events.next().await {
+            ExecEvent::Ended(Ended::Status(WaitStatus::Exited(0))) => return Ok(None),
+            ExecEvent::Ended(ended) => return Err(format!("`true` did not run there: {ended}")),
+            ExecEvent::Stdout(_) | ExecEvent::Stderr(_) => {}
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Hands a command to the launcher's engine and carries its streams, without a runtime.
+//!
+//! Must stay small: a thousand of these may run at once.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::{FAILED, Outcome, bytes, variables};
+use crate::config::env::Environment;
+use crate::launch::socket::{Kind, Request, STOPPED, receive, send};
+use crate::ssh::client::Ended;
+use crate::ssh::options::RshOptions;
+
+/// Bytes of standard input that are read at a time.
+const CHUNK: usize = 32 * 1024;
+
+/// Runs the command through the engine; none where there is no engine or the host is none of its
+/// job's.
+#[must_use]
+pub fn run(socket: &Path, options: &RshOptions, env: &Environment) -> Option<Outcome> {
+    // A rank on a worker inherits the variable under Hydra, but not the socket.
+    let stream = Arc::new(UnixStream::connect(socket).ok()?);
+    match converse(&stream, options, env) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            let words = format!("the launcher's engine at {} left: {error}", socket.display());
+            Some(Outcome::Failed(words, None))
+        }
+    }
+}
+
+fn converse(
+    stream: &Arc<UnixStream>,
+    options: &RshOptions,
+    env: &Environment,
+) -> io::Result<Option<Outcome>> {
+    stop_on_signals(stream)?;
+    let request = Request { host: options.host.to_string(), env: variables(options, env) };
+    send(stream, Kind::Request, &serde_json::to_vec(&request)?)?;
+    send(stream, Kind::Command, bytes(&options.command))?;
+    let mut buffer = Vec::new();
+    let mut kind = if options.stdin_null {
+        send(stream, Kind::StdinEnd, &[])?;
+        receive(stream, &mut buffer)?
+    } else {
+        let input = Arc::clone(stream);
+        // Ends with the process: a read of a terminal cannot be called back.
+        std::thread::Builder::new().stack_size(64 * 1024).spawn(move || carry_input(&input))?;
+        receive(stream, &mut buffer)?
+    };
+    loop {
+        match kind {
+            Kind::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&buffer).and_then(|()| stdout.flush())?;
+            }
+            Kind::Stderr => io::stderr().write_all(&buffer)?,
+            Kind::Ended => {
+                let ended: Ended = serde_json::from_slice(&buffer)?;
+                return Ok(Some(Outcome::Ended(ended)));
+            }
+            Kind::Failed => {
+                let words = String::from_utf8_lossy(&buffer).into_owned();
+                return Ok(Some(Outcome::Failed(words, None)));
+            }
+            Kind::NotOurs => return Ok(None),
+            Kind::Request | Kind::Command | Kind::Stdin | Kind::StdinEnd | Kind::Stopped => {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+        }
+        kind = receive(stream, &mut buffer)?;
+    }
+}
+
+/// Carries standard input until it ends.
+fn carry_input(stream: &UnixStream) {
+    let mut stdin = io::stdin().lock();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let sent = match stdin.read(&mut buffer) {
+            Ok(0) => {
+                let _ = send(stream, Kind::StdinEnd, &[]);
+                return;
+            }
+            Ok(n) => send(stream, Kind::Stdin, &buffer[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// mpirun ends its agents by a signal. The engine must learn that this is no accident, and the
+/// process must end with 255, never of the signal.
+fn stop_on_signals(stream: &UnixStream) -> io::Result<()> {
+    let fd = stream.as_raw_fd();
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        let stop = move || {
+            // SAFETY: write is async-signal-safe, the descriptor is never closed before the process
+            // ends, and the buffer is static.
+            unsafe { nix::libc::write(fd, STOPPED.as_ptr().cast(), STOPPED.len()) };
+            signal_hook::low_level::exit(FAILED.into());
+        };
+        // SAFETY: the handler calls nothing but write and _exit.
+        unsafe { signal_hook::low_level::register(signal, stop) }?;
+    }
+    Ok(())
+}

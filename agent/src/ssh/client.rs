@@ -1,0 +1,490 @@
+//! The client end: dials a host, proves both ends, runs commands and speaks on the control channel.
+//!
+//! Must not retry: who waits for a host decides when to dial again.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::client::{self, AuthResult, DisconnectReason, Msg};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, known_hosts};
+use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::control::{self, FrameError, Frames, ToLauncher, ToWorker};
+use super::keys::JobKey;
+use super::wire::{self, Brake, Gauge};
+use crate::process::status::{WaitStatus, from_ssh_name};
+
+/// Which host key is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum HostKeys {
+    /// Only the job's own key: what a muster worker shows, and a stock sshd whose HostKey is it.
+    #[default]
+    Job,
+    /// Keys listed in ~/.ssh/known_hosts.
+    KnownHosts,
+    /// Any key: the other end is not authenticated.
+    Any,
+}
+
+/// With what a connection is opened.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The key to sign with.
+    pub key: JobKey,
+    /// The user name to ask for; muster workers ignore it.
+    pub user: String,
+    /// Whom to believe.
+    pub host_keys: HostKeys,
+}
+
+/// Why a host could not be connected to; the words are the host's state in the progress line.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Nothing listens on the port.
+    #[error("connection refused")]
+    Refused,
+    /// No answer in time, in the stage named.
+    #[error("timed out while {0}")]
+    TimedOut(&'static str),
+    /// The network says no.
+    #[error("{0}")]
+    Unreachable(io::Error),
+    /// Something answers that does not speak SSH.
+    #[error("not an SSH server")]
+    NotSsh,
+    /// The server showed another key than the one that is believed.
+    #[error("wrong host key")]
+    WrongHostKey,
+    /// The server did not accept the job's key.
+    #[error("key refused")]
+    KeyRefused,
+    /// The SSH protocol broke down.
+    #[error("SSH: {0}")]
+    Protocol(russh::Error),
+}
+
+/// Why a command or a control channel could not be started on an open connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The connection is gone.
+    #[error("use the connection: {0}")]
+    Lost(#[from] russh::Error),
+    /// The server would not.
+    #[error("start the command: the server refused")]
+    Refused,
+    /// The control channel was not understood.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// No answer in time.
+    #[error("start the command: no answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+}
+
+/// How long an open connection may take to answer a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+struct Handler {
+    login: Login,
+    peer: SocketAddr,
+    brake: Brake,
+    ended: watch::Sender<Option<String>>,
+}
+
+impl client::Handler for Handler {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        key: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
+        let PublicKeyOrCertificate::PublicKey { key, .. } = key else {
+            // Certificates are never offered for; a server that sends one anyway is not believed.
+            return Ok(self.login.host_keys == HostKeys::Any);
+        };
+        Ok(match self.login.host_keys {
+            HostKeys::Job => self.login.key.is(key),
+            HostKeys::Any => true,
+            HostKeys::KnownHosts => {
+                let host = self.peer.ip().to_string();
+                known_hosts::check_known_hosts(&host, self.peer.port(), key).unwrap_or(false)
+            }
+        })
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.brake.arrived(channel.number(), data.len()).await;
+        Ok(())
+    }
+
+    async fn extended_data(
+        &mut self,
+        channel: ChannelId,
+        _stream: u32,
+        data: &[u8],
+        _session: &mut client::Session,
+    ) -> Result<(), Self::Error> {
+        self.brake.arrived(channel.number(), data.len()).await;
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        self.brake.target()
+    }
+
+    async fn disconnected(
+        &mut self,
+        reason: DisconnectReason<Self::Error>,
+    ) -> Result<(), Self::Error> {
+        let words = match reason {
+            DisconnectReason::ReceivedDisconnect(info) => info.message,
+            DisconnectReason::Error(russh::Error::KeepaliveTimeout) => "no sign of life".to_owned(),
+            DisconnectReason::Error(error) => error.to_string(),
+        };
+        self.ended.send_replace(Some(words));
+        Ok(())
+    }
+}
+
+/// One authenticated connection to a host; closed when dropped.
+pub struct Connection {
+    handle: client::Handle<Handler>,
+    brake: Brake,
+    ended: watch::Receiver<Option<String>>,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Connection {
+    /// Connects, checks the host key, authenticates; all within `limit`.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial(peer: SocketAddr, login: Login, limit: Duration) -> Result<Self, DialError> {
+        let deadline = Instant::now() + limit;
+        let stream = timeout_at(deadline, TcpStream::connect(peer))
+            .await
+            .map_err(|_| DialError::TimedOut("connecting"))?
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::ConnectionRefused => DialError::Refused,
+                io::ErrorKind::TimedOut => DialError::TimedOut("connecting"),
+                _ => DialError::Unreachable(error),
+            })?;
+        let local = stream.local_addr().map_err(DialError::Unreachable)?;
+        stream.set_nodelay(true).map_err(DialError::Unreachable)?;
+        let (brake, (ended, ended_rx)) = (Brake::default(), watch::channel(None));
+        let key = Arc::clone(login.key.private());
+        let user = login.user.clone();
+        let handler = Handler { login, peer, brake: brake.clone(), ended };
+        let mut handle = timeout_at(deadline, client::connect_stream(config(), stream, handler))
+            .await
+            .map_err(|_| DialError::TimedOut("exchanging keys"))?
+            .map_err(handshake_error)?;
+        let authenticated = async {
+            let hash = handle.best_supported_rsa_hash().await?.flatten();
+            handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(key, hash)).await
+        };
+        let result = timeout_at(deadline, authenticated)
+            .await
+            .map_err(|_| DialError::TimedOut("authenticating"))?
+            .map_err(|_| DialError::KeyRefused)?;
+        match result {
+            AuthResult::Success => Ok(Self { handle, brake, ended: ended_rx, peer, local }),
+            AuthResult::Failure { .. } => Err(DialError::KeyRefused),
+        }
+    }
+
+    /// The address at the other end.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Our own address on this connection: the one at which the peer can see us.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits until the connection has ended, and says why.
+    pub async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "connection closed".into(),
+        }
+    }
+
+    /// Says good-bye, so that the server need not wonder; bounded.
+    pub async fn close(&self) {
+        let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
+        // A connection that is gone already needs no good-bye.
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+    }
+
+    /// Starts a command; `env` is offered variable by variable and may be refused silently.
+    ///
+    /// # Errors
+    /// See [`ChannelError`].
+    pub async fn exec(
+        &self,
+        command: &[u8],
+        env: &[(String, String)],
+    ) -> Result<Exec, ChannelError> {
+        let (mut read, write, gauge) = self.channel().await?;
+        for (name, value) in env {
+            write.set_env(false, name, value).await?;
+        }
+        write.exec(true, command).await?;
+        granted(&mut read).await?;
+        Ok(Exec { read, stdin: ExecStdin { write }, gauge, closed: self.ended.clone() })
+    }
+
+    /// Opens the control channel; none where the server is not muster.
+    ///
+    /// # Errors
+    /// See [`ChannelError`].
+    pub async fn control(&self) -> Result<Option<(ControlSender, ControlReceiver)>, ChannelError> {
+        let (mut read, write, gauge) = self.channel().await?;
+        write.request_subsystem(true, control::SUBSYSTEM).await?;
+        match granted(&mut read).await {
+            Ok(()) => {
+                let receiver = ControlReceiver { read, gauge, frames: Frames::default() };
+                Ok(Some((ControlSender { write }, receiver)))
+            }
+            Err(ChannelError::Refused) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn channel(
+        &self,
+    ) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>, Gauge), ChannelError> {
+        let open = self.handle.channel_open_session();
+        let channel: Channel<Msg> = tokio::time::timeout(REQUEST_TIMEOUT, open)
+            .await
+            .map_err(|_| ChannelError::TimedOut(REQUEST_TIMEOUT))??;
+        let gauge = self.brake.open(channel.id().number());
+        let (read, write) = channel.split();
+        Ok((read, write, gauge))
+    }
+}
+
+fn config() -> Arc<client::Config> {
+    Arc::new(client::Config {
+        window_size: wire::WINDOW,
+        maximum_packet_size: wire::PACKET,
+        channel_buffer_size: wire::CHANNEL_MESSAGES,
+        preferred: wire::algorithms(),
+        keepalive_interval: Some(wire::KEEPALIVE),
+        keepalive_max: wire::KEEPALIVE_MISSES,
+        nodelay: true,
+        ..client::Config::default()
+    })
+}
+
+fn handshake_error(error: russh::Error) -> DialError {
+    match error {
+        russh::Error::UnknownKey => DialError::WrongHostKey,
+        russh::Error::Version | russh::Error::Disconnect | russh::Error::PacketSize(_) => {
+            DialError::NotSsh
+        }
+        russh::Error::IO(error) => DialError::Unreachable(error),
+        other => DialError::Protocol(other),
+    }
+}
+
+/// Waits for the answer to a channel request.
+async fn granted(read: &mut ChannelReadHalf) -> Result<(), ChannelError> {
+    let answer = async {
+        loop {
+            match read.wait().await {
+                Some(ChannelMsg::Success) => return Ok(()),
+                Some(ChannelMsg::WindowAdjusted { .. }) => {}
+                Some(_) => return Err(ChannelError::Refused),
+                None => return Err(ChannelError::Lost(russh::Error::Disconnect)),
+            }
+        }
+    };
+    tokio::time::timeout(REQUEST_TIMEOUT, answer)
+        .await
+        .map_err(|_| ChannelError::TimedOut(REQUEST_TIMEOUT))?
+}
+
+/// How a command on a host ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// As its parent there saw it.
+    Status(WaitStatus),
+    /// The connection ended before the command did.
+    Lost(String),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => status.fmt(f),
+            Self::Lost(reason) => write!(f, "connection lost: {reason}"),
+        }
+    }
+}
+
+/// What a command on a host has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExecEvent {
+    /// Bytes of its standard output.
+    Stdout(Bytes),
+    /// Bytes of its standard error.
+    Stderr(Bytes),
+    /// The last event.
+    Ended(Ended),
+}
+
+/// A command that runs on a host.
+pub struct Exec {
+    read: ChannelReadHalf,
+    gauge: Gauge,
+    closed: watch::Receiver<Option<String>>,
+    /// Its standard input.
+    stdin: ExecStdin,
+}
+
+/// The standard input of a command on a host.
+pub struct ExecStdin {
+    write: ChannelWriteHalf<Msg>,
+}
+
+impl Exec {
+    /// Takes it apart, so that both directions can be pumped at once.
+    #[must_use]
+    pub fn split(self) -> (ExecEvents, ExecStdin) {
+        let events =
+            ExecEvents { read: self.read, gauge: self.gauge, closed: self.closed, status: None };
+        (events, self.stdin)
+    }
+}
+
+impl ExecStdin {
+    /// Sends bytes; waits while the command does not read.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn write(&self, data: Bytes) -> Result<(), russh::Error> {
+        self.write.data_bytes(data).await
+    }
+
+    /// Ends the input.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn eof(&self) -> Result<(), russh::Error> {
+        self.write.eof().await
+    }
+
+    /// Gives the command up: the server ends it.
+    pub async fn close(&self) {
+        // A connection that is gone has ended it already.
+        let _ = self.write.close().await;
+    }
+}
+
+/// Output and end of a command on a host.
+pub struct ExecEvents {
+    read: ChannelReadHalf,
+    gauge: Gauge,
+    closed: watch::Receiver<Option<String>>,
+    status: Option<WaitStatus>,
+}
+
+impl ExecEvents {
+    /// The next event; after [`ExecEvent::Ended`] there is none.
+    pub async fn next(&mut self) -> ExecEvent {
+        loop {
+            match self.read.wait().await {
+                Some(ChannelMsg::Data { data }) => {
+                    self.gauge.consumed(data.len());
+                    return ExecEvent::Stdout(data);
+                }
+                Some(ChannelMsg::ExtendedData { data, .. }) => {
+                    self.gauge.consumed(data.len());
+                    return ExecEvent::Stderr(data);
+                }
+                Some(ChannelMsg::ExitStatus { exit_status }) => {
+                    // Codes beyond eight bits cannot come from a Unix process.
+                    let code = u8::try_from(exit_status).unwrap_or(u8::MAX);
+                    self.status = Some(WaitStatus::Exited(code));
+                }
+                Some(ChannelMsg::ExitSignal { signal_name, core_dumped, .. }) => {
+                    let name = super::signal_name(&signal_name);
+                    // A name that says nothing is a death by some signal; 0 is none of them.
+                    let signal = from_ssh_name(&name).unwrap_or(0);
+                    self.status = Some(WaitStatus::Signaled { signal, core: core_dumped });
+                }
+                Some(ChannelMsg::Close) | None => {
+                    let reason = || self.closed.borrow().clone();
+                    return ExecEvent::Ended(match self.status.take() {
+                        Some(status) => Ended::Status(status),
+                        None => Ended::Lost(reason().unwrap_or("connection closed".into())),
+                    });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Sends control messages to a worker.
+pub struct ControlSender {
+    write: ChannelWriteHalf<Msg>,
+}
+
+impl ControlSender {
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn send(&self, message: &ToWorker) -> Result<(), ChannelError> {
+        Ok(self.write.data_bytes(control::encode(message)?).await?)
+    }
+}
+
+/// Receives control messages from a worker.
+pub struct ControlReceiver {
+    read: ChannelReadHalf,
+    gauge: Gauge,
+    frames: Frames,
+}
+
+impl ControlReceiver {
+    /// The next message; none when the worker closed the channel or is gone.
+    ///
+    /// # Errors
+    /// The worker sent something that is not a message.
+    pub async fn next(&mut self) -> Result<Option<ToLauncher>, FrameError> {
+        loop {
+            if let Some(message) = self.frames.take()? {
+                return Ok(Some(message));
+            }
+            match self.read.wait().await {
+                Some(ChannelMsg::Data { data }) => {
+                    self.gauge.consumed(data.len());
+                    self.frames.push(&data);
+                }
+                Some(ChannelMsg::Close | ChannelMsg::Eof) | None => return Ok(None),
+                Some(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The control channel: SSH subsystem `muster/1`, frames of four length bytes and JSON.
+//!
+//! Must not act on a message; it says what can be said, and how it travels.
+
+use std::net::SocketAddr;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Family;
+
+/// The subsystem's name on the wire. A peer that refuses it is a plain SSH server.
+pub const SUBSYSTEM: &str = "muster/1";
+
+/// The largest frame, bytes. A hello with devices stays far below.
+pub const MAX_FRAME: usize = 1024 * 1024;
+
+/// An MPI launcher found on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MpiFound {
+    /// Which family it is of.
+    pub family: Family,
+    /// Its version, as it says.
+    pub version: String,
+    /// Where it lies.
+    pub path: String,
+}
+
+/// What a worker says of itself first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// muster's version.
+    pub version: String,
+    /// The kernel's host name.
+    pub hostname: String,
+    /// The MPI on its PATH, or none.
+    pub mpi: Option<MpiFound>,
+    /// CPUs that it may use, by cgroup quota, cpuset and affinity.
+    pub cpus: f64,
+    /// Bytes of memory that it may use; none = no limit below the machine's.
+    pub memory_limit: Option<u64>,
+    /// Ranks that it would take, where nobody says otherwise.
+    pub slots: u32,
+    /// Why that many.
+    pub slots_from: String,
+}
+
+/// A rank that was seen running, by its environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RankSeen {
+    /// `MPI_COMM_WORLD` rank.
+    pub rank: u32,
+    /// Ranks in all, as it believes, where its environment says.
+    pub size: Option<u32>,
+    /// In the host's own pid namespace.
+    pub pid: i32,
+}
+
+/// From the launcher to a worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToWorker {
+    /// Resolve the launcher's name and connect back to it, as the MPI daemons will have to.
+    CallBack {
+        /// The launcher's host name as daemons would use it.
+        name: String,
+        /// Where the launcher listens for this, by the address that the worker sees it at.
+        address: SocketAddr,
+    },
+    /// Look for ranks and report them whenever they change, until the connection ends.
+    WatchRanks,
+    /// End everything that this connection started: SIGTERM, then SIGKILL after the grace.
+    End {
+        /// Milliseconds between the two.
+        grace_ms: u64,
+    },
+}
+
+/// From a worker to the launcher.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToLauncher {
+    /// Always the first message.
+    Hello(Box<Hello>),
+    /// How the call back went.
+    CalledBack {
+        /// Why the launcher's name did not resolve here, if so.
+        name_error: Option<String>,
+        /// Why the launcher's address could not be connected to, if so.
+        connect_error: Option<String>,
+    },
+    /// The ranks that run here now; sent when the set changes, never more than 4,096.
+    Ranks {
+        /// In ascending order.
+        ranks: Vec<RankSeen>,
+    },
+    /// The platform told this worker to stop; its processes have this long.
+    Terminating {
+        /// Milliseconds.
+        grace_ms: u64,
+    },
+    /// Nothing that this connection started is left.
+    Ended {
+        /// Processes that were told to end.
+        terminated: u32,
+        /// Those of them that had to be killed.
+        killed: u32,
+    },
+}
+
+/// Why a control channel cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The peer announced a frame beyond [`MAX_FRAME`].
+    #[error("read a control message: {0} bytes announced, at most {MAX_FRAME} allowed")]
+    TooLong(usize),
+    /// The frame is not a message that this version knows.
+    #[error("read a control message: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Puts one message into a frame.
+///
+/// # Errors
+/// A message that does not fit a frame is an error, not a truncated message.
+pub fn encode(message: &impl Serialize) -> Result<Bytes, FrameError> {
+    let body = serde_json::to_vec(message)?;
+    if body.len() > MAX_FRAME {
+        return Err(FrameError::TooLong(body.len()));
+    }
+    let mut frame = BytesMut::with_capacity(4 + body.len());
+    #[expect(clippy::cast_possible_truncation, reason = "checked against MAX_FRAME above")]
+    frame.put_u32(body.len() as u32);
+    frame.put_slice(&body);
+    Ok(frame.freeze())
+}
+
+/// Takes messages out of a byte stream that is cut anywhere.
+#[derive(Debug, Default)]
+pub struct Frames {
+    buffer: BytesMut,
+}
+
+impl Frames {
+    /// Adds what arrived.
+    pub fn push(&mut self, data: &[u8]) {
+        self.buffer.extend_from_slice(data);
+    }
+
+    /// The next whole message, or none until more arrives.
+    ///
+    /// # Errors
+    /// See [`FrameError`]; the stream is of no use afterwards.
+    pub fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(header) = self.buffer.first_chunk::<4>() else { return Ok(None) };
+        let len = u32::from_be_bytes(*header) as usize;
+        if len > MAX_FRAME {
+            return Err(FrameError::TooLong(len));
+        }
+        if self.buffer.len() < 4 + len {
+            return Ok(None);
+        }
+        self.buffer.advance(4);
+        let body = self.buffer.split_to(len);
+        Ok(Some(serde_json::from_slice(&body)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_any_cut() {
+        let messages = [
+            ToWorker::WatchRanks,
+            ToWorker::End { grace_ms: 10_000 },
+            ToWorker::CallBack {
+                name: "pi-launcher".into(),
+                address: "10.0.0.1:9".parse().unwrap(),
+            },
+        ];
+        let stream: Vec<u8> =
+            messages.iter().flat_map(|message| encode(message).unwrap()).collect();
+        for size in 1..stream.len() {
+            let mut frames = Frames::default();
+            let mut seen: Vec<ToWorker> = Vec::new();
+            for chunk in stream.chunks(size) {
+                frames.push(chunk);
+                while let Some(message) = frames.take().unwrap() {
+                    seen.push(message);
+                }
+            }
+            assert_eq!(seen, messages);
+        }
+    }
+
+    #[test]
+    fn a_frame_beyond_the_bound_or_of_no_known_kind_is_an_error() {
+        let mut frames = Frames::default();
+        frames.push(b"SSH-");
+        assert!(matches!(frames.take::<ToWorker>(), Err(FrameError::TooLong(_))));
+        let mut frames = Frames::default();
+        frames.push(&[0, 0, 0, 2, b'{', b'}']);
+        assert!(matches!(frames.take::<ToWorker>(), Err(FrameError::Malformed(_))));
+    }
+}

@@ -1,0 +1,182 @@
+//! The server on a worker: listens, bounds what strangers can take, hands connections over.
+//!
+//! Must not know what a connection is used for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use russh::server::{self, Config};
+use russh::{MethodKind, MethodSet};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+use super::keys::JobKey;
+use super::session::{Handler, Link};
+use super::wire::{self, Brake};
+use crate::exit::{Class, Explain};
+use crate::worker::Worker;
+
+/// How long a peer may take to prove that it holds the job's key.
+const LOGIN_GRACE: Duration = Duration::from_secs(20);
+
+/// Peers that may be proving it at one time. A launcher makes one connection, tree spawn a few;
+/// the rest of the room is for port scanners, which must not lock the launcher out.
+const MAX_STRANGERS: usize = 512;
+
+/// How long accepting rests when the process is out of file descriptors.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the server does not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be had.
+    #[error("listen on {address}: {source}")]
+    Bind {
+        /// As asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl Explain for ListenError {
+    fn class(&self) -> Class {
+        let Self::Bind { source, .. } = self;
+        match source.kind() {
+            io::ErrorKind::AddrNotAvailable => Class::Config,
+            _ => Class::LocalResource,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let Self::Bind { address, source } = self;
+        let port = address.port();
+        Some(match source.kind() {
+            io::ErrorKind::AddrInUse => format!(
+                "another process has port {port}, perhaps another pod of this node under \
+                 hostNetwork; choose another with --port or MUSTER_PORT, 0 picks a free one"
+            ),
+            io::ErrorKind::PermissionDenied => {
+                format!("port {port} needs root or CAP_NET_BIND_SERVICE; choose one above 1023")
+            }
+            _ => "--listen takes an address of this host, or 0.0.0.0 or [::] for all".into(),
+        })
+    }
+}
+
+/// Opens the listeners.
+///
+/// # Errors
+/// The first address that cannot be had.
+pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError> {
+    let open = |address: &SocketAddr| {
+        let bind = || {
+            let socket = match address {
+                SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+                SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+            }?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(*address)?;
+            socket.listen(4096)
+        };
+        bind().map_err(|source| ListenError::Bind { address: *address, source })
+    };
+    addresses.iter().map(open).collect()
+}
+
+/// What russh needs to know to serve with `key` as host key.
+#[must_use]
+pub fn config(key: &JobKey) -> Arc<Config> {
+    Arc::new(Config {
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        auth_rejection_time: Duration::from_secs(1),
+        // The first question of every OpenSSH client is "none"; it costs nothing to say no at once.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: vec![key.private().as_ref().clone()],
+        window_size: wire::WINDOW,
+        maximum_packet_size: wire::PACKET,
+        channel_buffer_size: wire::CHANNEL_MESSAGES,
+        preferred: wire::algorithms(),
+        max_auth_attempts: 6,
+        inactivity_timeout: None,
+        keepalive_interval: Some(wire::KEEPALIVE),
+        keepalive_max: wire::KEEPALIVE_MISSES,
+        nodelay: true,
+        ..Config::default()
+    })
+}
+
+/// Accepts until `stop` turns true.
+pub async fn accept(listener: TcpListener, worker: Arc<Worker>, mut stop: watch::Receiver<bool>) {
+    let config = config(worker.key());
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => match Arc::clone(&strangers).try_acquire_owned() {
+                Ok(permit) => {
+                    let serving = serve(stream, peer, Arc::clone(&worker), config.clone(), permit);
+                    tokio::spawn(serving);
+                }
+                Err(_) => tracing::warn!(%peer, "refused: {MAX_STRANGERS} unproven connections"),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    worker: Arc<Worker>,
+    config: Arc<Config>,
+    permit: OwnedSemaphorePermit,
+) {
+    let authenticated = Arc::new(Notify::new());
+    let link = Link {
+        id: worker.next_connection(),
+        worker: Arc::clone(&worker),
+        brake: Brake::default(),
+        authenticated: Arc::clone(&authenticated),
+    };
+    let id = link.id;
+    // A peer that resets right away shows itself at the first read.
+    let _ = stream.set_nodelay(true);
+    // russh cannot drop a session from outside; closing the socket under it can.
+    let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
+    let login = async {
+        let session = server::run_stream(config, stream, Handler::new(link)).await?;
+        Ok::<_, russh::Error>(session)
+    };
+    let deadline = tokio::time::Instant::now() + LOGIN_GRACE;
+    let mut session = match tokio::time::timeout_at(deadline, login).await {
+        Ok(Ok(session)) => session,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "not an SSH client"),
+        Err(_) => return tracing::debug!(%peer, "no SSH greeting within {LOGIN_GRACE:?}"),
+    };
+    tokio::select! {
+        () = authenticated.notified() => drop(permit),
+        ended = &mut session => {
+            return tracing::debug!(%peer, ?ended, "ended before it was authenticated");
+        }
+        () = tokio::time::sleep_until(deadline) => {
+            tracing::debug!(%peer, "not authenticated within {LOGIN_GRACE:?}");
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+            return;
+        }
+    }
+    tracing::debug!(%peer, %id, "authenticated");
+    let ended = session.await;
+    tracing::debug!(%peer, %id, ?ended, "connection ended");
+    worker.connection_ended(id);
+}

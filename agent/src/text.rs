@@ -1,0 +1,102 @@
+//! Words for people: how muster speaks on stderr, and small matters of text.
+//!
+//! Must not write to stdout, which belongs to ranks and to data that was asked for.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::exit::{Class, Explain};
+
+/// Says something on stderr, in one write, so that it is not cut by the lines of ranks.
+pub fn say(words: &str) {
+    let mut lines = String::new();
+    for line in words.lines() {
+        lines += &format!("muster: {line}\n");
+    }
+    // Without a stderr there is nobody to tell.
+    let _ = std::io::stderr().write_all(lines.as_bytes());
+}
+
+/// Says why muster ends: the error, its causes, the hint, and the class with its code.
+pub fn complain(error: &dyn Explain) {
+    let mut words = format!("error: failed to {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Some errors tell their cause in their own words already.
+        if !words.contains(&text) {
+            words += &format!(": {text}");
+        }
+        cause = error.source();
+    }
+    if let Some(hint) = error.hint() {
+        words += &format!("\n{} {hint}", paint("hint:", "36"));
+    }
+    say(&words);
+}
+
+/// The last line: the class and what it means for a retry.
+pub fn verdict_line(class: Class) {
+    let retry = if class.retryable() { "a retry can help" } else { "a retry will not help" };
+    say(&format!("exit code {} ({class}); {retry}", class.code()));
+}
+
+/// Colours `words` on a terminal, by an SGR number.
+fn paint(words: &str, colour: &str) -> String {
+    let wanted = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if wanted { format!("\x1b[{colour}m{words}\x1b[0m") } else { words.to_owned() }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any run of characters and `?` for one:
+/// the patterns of ssh_config(5).
+#[must_use]
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    // Where the last star was, and how much of the text it has taken.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(byte) if *byte == b'?' || *byte == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    p = at + 1;
+                    t = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns() {
+        for (pattern, text, expected) in [
+            ("LC_*", "LC_ALL", true),
+            ("LC_*", "LC_", true),
+            ("LC_*", "LANG", false),
+            ("*", "", true),
+            ("", "", true),
+            ("", "A", false),
+            ("A?C", "ABC", true),
+            ("A?C", "AC", false),
+            ("*_ARGS*X", "OMPI_ARGS_ARGSX", true),
+            ("*A*B", "AAB", true),
+            ("*A*B", "ABA", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}

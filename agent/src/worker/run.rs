@@ -1,0 +1,136 @@
+//! The life of a worker: listen, say READY, serve, and end cleanly when told to.
+//!
+//! Must not print anything on stdout but the READY line.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::{Settings, Worker};
+use crate::exit::{Class, Failure};
+use crate::process::end::end;
+use crate::process::guard::Guarded;
+use crate::process::reaper::Reaper;
+use crate::process::scope::Scope;
+use crate::ssh::control::Hello;
+use crate::ssh::keys::JobKey;
+use crate::ssh::server;
+use crate::text::say;
+
+/// A worker that is ready to run.
+pub struct Config {
+    /// Where to listen.
+    pub addresses: Vec<SocketAddr>,
+    /// The job's key.
+    pub key: JobKey,
+    /// What to say of this host.
+    pub hello: Hello,
+    /// How to behave.
+    pub settings: Settings,
+}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// An address cannot be listened on, or the kernel refuses what a worker needs.
+pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
+    let mut stop = StopSignals::listen(guarded)?;
+    let reaper = Reaper::start()?;
+    let listeners = server::listen(&config.addresses)?;
+    let bound: Vec<String> = listeners
+        .iter()
+        .filter_map(|listener| listener.local_addr().ok())
+        .map(|address| address.to_string())
+        .collect();
+    let ready = ready_line(&bound, &config);
+    let grace = config.settings.grace;
+    let worker = Arc::new(Worker::new(config.key, config.hello, config.settings, reaper));
+    let (stopping, stopped) = watch::channel(false);
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(server::accept(listener, Arc::clone(&worker), stopped.clone()));
+    }
+    // Nobody reads it where stdout is closed; serving goes on.
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush());
+    drop(stdout);
+
+    let told = stop.next().await;
+    say(&format!("{told}; commands have {} s to end", grace.as_secs()));
+    stopping.send_replace(true);
+    worker.announce_stop();
+    accepting.join_all().await;
+    let everything = end(Scope::all_descendants(), grace);
+    tokio::select! {
+        ended = everything => {
+            let ended = ended.unwrap_or_default();
+            say(&format!("ended: {} by SIGTERM, {} by SIGKILL", ended.termed, ended.killed));
+        }
+        _ = stop.next() => {
+            // A second signal is impatience; the guard above kills what is left, too.
+            let _ = end(Scope::all_descendants(), Duration::ZERO).await;
+        }
+    }
+    Ok(Class::Terminated)
+}
+
+fn ready_line(bound: &[String], config: &Config) -> String {
+    let hello = &config.hello;
+    let mpi = match &hello.mpi {
+        Some(mpi) => format!("{} {}", mpi.family, mpi.version),
+        None => "no mpirun on PATH".into(),
+    };
+    format!(
+        "READY muster {} worker {} on {}, {} slots ({}), {mpi}, key {}\n",
+        hello.version,
+        hello.hostname,
+        bound.join(" "),
+        hello.slots,
+        hello.slots_from,
+        config.key.path().display()
+    )
+}
+
+/// What tells a worker to stop.
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    parent_gone: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    parent_is_gone: bool,
+}
+
+impl StopSignals {
+    fn listen(guarded: Guarded) -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(crate::exit::SignalError);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+            parent_gone: Box::pin(async move {
+                // Where it cannot be watched, the kernel's SIGTERM still tells.
+                if guarded.parent_gone().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }),
+            parent_is_gone: false,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "received SIGTERM",
+            _ = self.interrupt.recv() => "received SIGINT",
+            _ = self.hang_up.recv() => "received SIGHUP",
+            () = &mut self.parent_gone, if !self.parent_is_gone => {
+                self.parent_is_gone = true;
+                "the parent process was killed"
+            }
+        }
+    }
+}
