@@ -2,9 +2,28 @@
 //!
 //! Pure: must not read files, the process environment or the clock, and must not start anything.
 
+mod build;
+pub mod dialect;
+pub mod error;
+pub mod family;
+mod hydra;
+mod job;
+mod openmpi;
+mod openmpi4;
+mod openmpi5;
+pub mod render;
+mod settings;
+pub mod slots;
+#[cfg(test)]
+mod tests;
+pub mod work;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+pub use build::build;
+pub use error::PlanError;
 
 use crate::config::env::Environment;
 use crate::ids::HostName;
@@ -116,4 +135,6 @@ pub struct Plan {
     pub ranks: Option<u32>,
     /// Where the ranks must be found; none = the user's own line decides, all hosts allowed.
     pub placement: Option<BTreeMap<HostName, u32>>,
+    /// What the reader should know before it runs, a sentence each.
+    pub notes: Vec<String>,
 }

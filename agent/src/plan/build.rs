@@ -1,0 +1,94 @@
+//! From a request to a plan.
+//!
+//! Must not know a variable of any family: their files do.
+
+use std::ffi::OsString;
+
+use super::error::PlanError;
+use super::job::Job;
+use super::settings::Settings;
+use super::{Family, Plan, Request, Work, dialect, hydra, openmpi4, openmpi5, slots, work};
+
+/// What our hostfile is called in the run directory.
+const HOSTFILE: &str = "hostfile";
+
+/// The whole launch: hostfile, argv, environment, and where the ranks must be found.
+///
+/// # Errors
+/// When the request does not fit the hosts, or cannot be said in the words of the MPI family.
+pub fn build(request: &Request) -> Result<Plan, PlanError> {
+    let family = request.mpirun.family;
+    check(&request.work)?;
+
+    let mut job = Job { request, ranks: None, hostfile: None };
+    let mut files = Vec::new();
+    if !request.hosts.is_empty() {
+        let path = request.run_dir.join(HOSTFILE);
+        job.hostfile = Some(job.path(&path, &[])?);
+        files.push((path, dialect::hostfile(family, &request.hosts)?));
+    }
+    job.ranks = ranks(request)?;
+
+    let mut settings = Settings::new(&request.env);
+    if let (Work::MpirunLine(_), Some(_)) = (&request.work, request.ranks) {
+        settings.note("the number of ranks is left to the mpirun line");
+    }
+    let by_slot = match family {
+        Family::OpenMpi4 => openmpi4::settings(&job, &mut settings)?,
+        Family::OpenMpi5 => openmpi5::settings(&job, &mut settings)?,
+        Family::Mpich | Family::IntelMpi => hydra::settings(&job, &mut settings)?,
+    };
+    let (env, notes) = settings.finish();
+
+    let placement = match job.ranks {
+        Some(ranks) if by_slot && job.hostfile.is_some() => {
+            Some(slots::by_slot(&request.hosts, ranks))
+        }
+        _ => None,
+    };
+    let links =
+        if family.is_hydra() { hydra::link(&job).into_iter().collect() } else { Vec::new() };
+    Ok(Plan { argv: argv(&job), env, files, links, ranks: job.ranks, placement, notes })
+}
+
+/// A program that mpirun would misread is refused before anything else is asked of it.
+fn check(work: &Work) -> Result<(), PlanError> {
+    let args = work.args();
+    let Work::Program(_) = work else {
+        return args.first().map(|_| ()).ok_or(PlanError::NothingToRun);
+    };
+    match Work::parse(args.to_vec())? {
+        _ if args.iter().any(|word| word == ":") => Err(PlanError::Separator),
+        Work::Program(_) | Work::MpirunLine(_) => Ok(()),
+    }
+}
+
+fn ranks(request: &Request) -> Result<Option<u32>, PlanError> {
+    let local = request.hosts.is_empty();
+    match &request.work {
+        Work::Program(_) if local => match request.ranks.unwrap_or(request.local_cpus.max(1)) {
+            0 => Err(PlanError::NoRanks),
+            ranks => Ok(Some(ranks)),
+        },
+        Work::Program(_) => slots::ranks(&request.hosts, request.ranks).map(Some),
+        Work::MpirunLine(_) if local => Ok(None),
+        Work::MpirunLine(line) => Ok(work::ranks_by_slot(line, request.mpirun.family)
+            // More than the slots is for mpirun to refuse, or for Hydra to wrap round.
+            .filter(|ranks| *ranks <= slots::total(&request.hosts))),
+    }
+}
+
+fn argv(job: &Job<'_>) -> Vec<OsString> {
+    let request = job.request;
+    let mut argv = vec![OsString::from(&request.mpirun.path)];
+    match &request.work {
+        Work::Program(program) => {
+            let ranks = job.ranks.unwrap_or(1);
+            let family = request.mpirun.family;
+            argv.extend(dialect::options(family, job.hostfile.as_deref(), ranks));
+            argv.extend(program.iter().cloned());
+        }
+        Work::MpirunLine(line) => argv.extend(line.iter().skip(1).cloned()),
+    }
+    argv
+}

@@ -1,0 +1,181 @@
+//! Whole plans as tables: what is asked, under which environment, against what is set.
+//!
+//! Must not repeat what a stage's own table covers.
+
+mod hydra;
+mod openmpi;
+
+use super::{Family, Mpirun, Plan, PlanError, PlanHost, Request, Setting, Work, build};
+
+/// Four workers of four slots, nothing in the environment, a program that takes one argument.
+fn request(family: Family) -> Request {
+    let path = match family {
+        Family::IntelMpi => "/opt/intel/bin/mpirun",
+        _ => "/usr/bin/mpirun",
+    };
+    Request {
+        hosts: (0..4).map(|i| host(&format!("w{i}"), 4)).collect(),
+        ranks: None,
+        work: program(&["./train", "--fast"]),
+        mpirun: Mpirun { path: path.into(), family, version: "1.2.3".into() },
+        run_dir: "/run/m".into(),
+        muster: "/usr/bin/muster".into(),
+        socket: "/run/m/sock".into(),
+        uid: 1000,
+        local_cpus: 2,
+        interface: Some("eth0".into()),
+        hosts_from_flag: false,
+        env: env(&[("PATH", "/usr/bin"), ("HOME", "/root")]),
+    }
+}
+
+fn host(name: &str, slots: u32) -> PlanHost {
+    PlanHost {
+        name: name.into(),
+        slots,
+        slots_from: "hostfile".into(),
+        cpus: Some(8.0),
+        is_launcher: false,
+    }
+}
+
+fn env(variables: &[(&str, &str)]) -> crate::config::env::Environment {
+    variables.iter().copied().chain([("HOME", "/root")]).collect()
+}
+
+fn program(words: &[&str]) -> Work {
+    Work::Program(words.iter().map(Into::into).collect())
+}
+
+fn line(words: &str) -> Work {
+    Work::MpirunLine(words.split(' ').map(Into::into).collect())
+}
+
+fn argv(plan: &Plan) -> String {
+    let words: Vec<_> = plan.argv.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+fn setting<'p>(plan: &'p Plan, name: &str) -> Option<&'p Setting> {
+    plan.env.iter().find(|setting| setting.name == name)
+}
+
+/// What muster itself sets, as `NAME=value`.
+fn set(plan: &Plan) -> Vec<String> {
+    let ours = plan.env.iter().filter(|setting| !setting.kept);
+    ours.map(|setting| format!("{}={}", setting.name, setting.value)).collect()
+}
+
+fn kept(plan: &Plan) -> Vec<&str> {
+    plan.env.iter().filter(|s| s.kept).map(|s| s.name.as_str()).collect()
+}
+
+fn placed(plan: &Plan) -> Option<Vec<u32>> {
+    plan.placement.as_ref().map(|placement| placement.values().copied().collect())
+}
+
+const FAMILIES: [Family; 4] = [Family::OpenMpi4, Family::OpenMpi5, Family::Mpich, Family::IntelMpi];
+
+#[test]
+fn ranks_fill_the_hosts_of_each_family() {
+    for family in FAMILIES {
+        for (asked, ranks, placement) in [
+            (None, 16, vec![4, 4, 4, 4]),
+            (Some(5), 5, vec![4, 1]),
+            (Some(16), 16, vec![4, 4, 4, 4]),
+        ] {
+            let plan = build(&Request { ranks: asked, ..request(family) }).unwrap();
+            assert_eq!(plan.ranks, Some(ranks), "{family}");
+            assert_eq!(placed(&plan), Some(placement), "{family}");
+            assert!(argv(&plan).ends_with(&format!("-n {ranks} ./train --fast")));
+        }
+    }
+}
+
+#[test]
+fn what_no_launch_can_do_is_refused() {
+    for family in FAMILIES {
+        let refused = |change: fn(&mut Request)| {
+            let mut request = request(family);
+            change(&mut request);
+            build(&request).unwrap_err()
+        };
+        assert!(matches!(
+            refused(|r| r.ranks = Some(17)),
+            PlanError::NotEnoughSlots { ranks: 17, total: 16, .. }
+        ));
+        assert_eq!(refused(|r| r.ranks = Some(0)), PlanError::NoRanks);
+        assert_eq!(refused(|r| r.work = program(&[])), PlanError::NothingToRun);
+        assert_eq!(refused(|r| r.work = program(&["./a", ":", "./b"])), PlanError::Separator);
+        assert!(matches!(
+            refused(|r| r.work = program(&["-x", "A"])),
+            PlanError::OptionForProgram(_)
+        ));
+        assert!(matches!(refused(|r| r.run_dir = "/run/a b".into()), PlanError::Path { .. }));
+    }
+}
+
+#[test]
+fn the_users_line_stays_as_it_is() {
+    for family in FAMILIES {
+        for (words, ranks, placement) in [
+            ("mpirun -n 6 ./a.out -n 2", Some(6), Some(vec![4, 2])),
+            ("mpirun -np 6 -map-by node ./a.out", None, None),
+            ("mpirun ./a.out", None, None),
+            ("mpirun -n 99 ./a.out", None, None),
+        ] {
+            let request = Request { work: line(words), ..request(family) };
+            let plan = build(&request).unwrap();
+            let rest = words.strip_prefix("mpirun").unwrap();
+            assert_eq!(argv(&plan), format!("{}{rest}", request.mpirun.path.display()));
+            assert_eq!((plan.ranks, placed(&plan)), (ranks, placement), "{family} {words}");
+        }
+    }
+}
+
+#[test]
+fn a_job_without_hosts_names_none() {
+    for (family, variables) in [
+        (Family::OpenMpi4, vec!["OMPI_MCA_orte_set_default_slots=2"]),
+        (
+            Family::OpenMpi5,
+            vec![
+                "PRTE_MCA_prte_set_default_slots=2",
+                "PRTE_MCA_hwloc_default_binding_policy=core:overload-allowed",
+            ],
+        ),
+        (Family::Mpich, vec![]),
+        (Family::IntelMpi, vec!["PATH=/opt/intel/bin"]),
+    ] {
+        let local = Request { hosts: Vec::new(), env: env(&[]), ..request(family) };
+        let plan = build(&local).unwrap();
+        assert_eq!(argv(&plan), format!("{} -n 2 ./train --fast", local.mpirun.path.display()));
+        assert_eq!(set(&plan), variables, "{family}");
+        assert_eq!((plan.ranks, placed(&plan)), (Some(2), None));
+        assert!(plan.files.is_empty() && plan.links.is_empty(), "{family}");
+    }
+}
+
+#[test]
+fn a_laptop_may_be_oversubscribed() {
+    for (family, expected) in [
+        (
+            Family::OpenMpi4,
+            vec!["OMPI_MCA_rmaps_base_oversubscribe=1", "OMPI_MCA_hwloc_base_binding_policy=none"],
+        ),
+        (
+            Family::OpenMpi5,
+            vec![
+                "PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe",
+                "PRTE_MCA_hwloc_default_binding_policy=none",
+            ],
+        ),
+        (Family::Mpich, vec![]),
+    ] {
+        let laptop = Request { hosts: Vec::new(), ranks: Some(4), ..request(family) };
+        let plan = build(&laptop).unwrap();
+        for variable in expected {
+            assert!(set(&plan).iter().any(|set| set == variable), "{variable} {:?}", set(&plan));
+        }
+    }
+}
