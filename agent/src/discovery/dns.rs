@@ -5,22 +5,21 @@
 //! Works the same in a static binary, where the C library's resolver and nsswitch are not to be had.
 //! Must not decide when to ask again: that is readiness.
 
+mod exchange;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hickory_resolver::config::{
-    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{Resolver as Exchange, TokioResolver};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::net::NetError;
+use hickory_resolver::proto::rr::Name;
 use tokio::sync::{Mutex as Turn, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
+use self::exchange::{both_families, exchange};
 use super::hosts_file::{self, HostsFile};
 use super::lookup::{Boxed, Lookup, LookupError};
 use super::resolv_conf::{self, ResolvConf, ResolvConfError};
@@ -31,9 +30,6 @@ use crate::ids::HostName;
 pub const ATTEMPT: Duration = Duration::from_secs(5);
 /// How long a host waits for the one before it to learn the suffix, before it walks the list itself.
 const TURN: Duration = Duration::from_secs(1);
-/// How long the other address family is waited for once one has answered; some servers never answer
-/// AAAA. RFC 8305 §3 allows 50 ms where a person waits; nobody does here.
-const GRACE: Duration = Duration::from_millis(500);
 /// How long a name further down the search list is waited for, once the server has answered for one
 /// before it. What lies there is often a company's domain that cannot be reached from the cluster.
 const FURTHER: Duration = Duration::from_secs(1);
@@ -207,7 +203,7 @@ impl Upstream {
         for step in 0..self.servers.len() {
             let at = (first + step) % self.servers.len();
             let Some((server, exchange)) = self.servers.get(at) else { continue };
-            match self.both_families(exchange, &name).await {
+            match both_families(exchange, self.each, &name).await {
                 Ok(addresses) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     return if addresses.is_empty() {
@@ -231,88 +227,10 @@ impl Upstream {
         Answer::Failed(failure.unwrap_or_else(|| self.timed_out(self.each)))
     }
 
-    /// IPv4 before IPv6; empty where the name, or both families of it, are absent.
-    async fn both_families(
-        &self,
-        exchange: &TokioResolver,
-        name: &Name,
-    ) -> Result<Vec<IpAddr>, NetError> {
-        let deadline = Instant::now() + self.each;
-        let a = family(exchange, name, RecordType::A);
-        let aaaa = family(exchange, name, RecordType::AAAA);
-        tokio::pin!(a, aaaa);
-        let late = |_| Err(NetError::Timeout);
-        let soon = |first: &Result<Vec<IpAddr>, NetError>| match first {
-            Ok(addresses) if !addresses.is_empty() => deadline.min(Instant::now() + GRACE),
-            Ok(_) | Err(_) => deadline,
-        };
-        let (v4, v6) = tokio::select! {
-            v4 = &mut a => {
-                let v6 = timeout_at(soon(&v4), aaaa).await.unwrap_or_else(late);
-                (v4, v6)
-            }
-            v6 = &mut aaaa => {
-                let v4 = timeout_at(soon(&v6), a).await.unwrap_or_else(late);
-                (v4, v6)
-            }
-        };
-        match (v4, v6) {
-            (Ok(mut v4), Ok(v6)) => {
-                v4.extend(v6);
-                Ok(v4)
-            }
-            // One family that answers with addresses is enough; "none" beside a failure is not.
-            (Ok(one), Err(_)) | (Err(_), Ok(one)) if !one.is_empty() => Ok(one),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        }
-    }
-
     fn suffixes(&self) -> MutexGuard<'_, Suffixes> {
         // Nothing is left half done under this lock, so a poisoned one is as good.
         self.suffixes.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// One question; no such name and no such record are an empty answer.
-async fn family(
-    exchange: &TokioResolver,
-    name: &Name,
-    family: RecordType,
-) -> Result<Vec<IpAddr>, NetError> {
-    match exchange.lookup(name.clone(), family).await {
-        Ok(answer) => {
-            let address = |data: &RData| match data {
-                RData::A(address) => Some(IpAddr::V4(address.0)),
-                RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-                _ => None,
-            };
-            Ok(answer.answers().iter().filter_map(|record| address(&record.data)).collect())
-        }
-        Err(NetError::Dns(DnsError::NoRecordsFound(_))) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
-/// One server, UDP first and TCP for what does not fit, no cache of any kind, no search list: names
-/// come here absolute. A lost packet is sent again by the exchange itself, within `patience`.
-fn exchange(server: SocketAddr, patience: Duration) -> Option<TokioResolver> {
-    let [mut udp, mut tcp] = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
-    udp.port = server.port();
-    tcp.port = server.port();
-    let name_server = NameServerConfig::new(server.ip(), true, vec![udp, tcp]);
-    let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server]);
-
-    let mut options = ResolverOpts::default();
-    options.timeout = patience;
-    options.attempts = 0;
-    options.cache_size = 0;
-    options.positive_max_ttl = Some(Duration::ZERO);
-    options.negative_max_ttl = Some(Duration::ZERO);
-    options.use_hosts_file = ResolveHosts::Never;
-    options.num_concurrent_reqs = 1;
-
-    let builder = Exchange::builder_with_config(config, TokioRuntimeProvider::default());
-    builder.with_options(options).build().ok()
 }
 
 #[cfg(test)]

@@ -170,7 +170,7 @@ fn all_problems_of_the_flags_at_once() {
         ),
     ] {
         let error = resolved(&flags, "pod", &[], &[]).unwrap_err();
-        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.to_string(), format!("follow the flags: {expected}"));
         assert_eq!(error.class(), Class::Config);
         assert!(error.hint().unwrap().contains("in one way"));
     }
