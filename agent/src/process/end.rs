@@ -25,6 +25,8 @@ const PROC: &str = "/proc";
 const KILL_ROUNDS: u32 = 10;
 /// How many looks a round takes for processes that forked before they were frozen.
 const FREEZE_LOOKS: u32 = 8;
+/// How many looks that show nobody are doubted because something ended during them.
+const DOUBTS: u32 = 10;
 /// How long a killed process may take to disappear before the next round.
 const KILL_WAIT: Duration = Duration::from_millis(500);
 /// How long reading environments may take: the kernel blocks the reader while a driver holds the
@@ -64,7 +66,7 @@ pub async fn end(mut scope: Scope, grace: Duration) -> Result<Ended, EndError> {
         perform(&step);
         match step {
             Step::Done(ended) => return Ok(ended),
-            Step::Freeze { .. } => {}
+            Step::LookAgain | Step::Freeze { .. } => {}
             Step::Terminate { targets, until, .. } | Step::Kill { targets, until, .. } => {
                 // Running out of time is no failure here: the next look decides what comes then.
                 let _ = timeout_at(until.into(), gone(&targets)).await;
@@ -87,7 +89,7 @@ pub fn end_sync(mut scope: Scope, grace: Duration) -> Result<Ended, EndError> {
         perform(&step);
         match step {
             Step::Done(ended) => return Ok(ended),
-            Step::Freeze { .. } => {}
+            Step::LookAgain | Step::Freeze { .. } => {}
             Step::Terminate { targets, until, .. } | Step::Kill { targets, until, .. } => {
                 gone_sync(&targets, until);
             }
@@ -99,6 +101,7 @@ pub fn end_sync(mut scope: Scope, grace: Duration) -> Result<Ended, EndError> {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Done(Ended),
+    LookAgain,
     Terminate { fresh: Vec<ProcessId>, targets: Vec<ProcessId>, until: Instant },
     Freeze { targets: Vec<ProcessId>, groups: BTreeSet<i32> },
     Kill { targets: Vec<ProcessId>, groups: BTreeSet<i32>, until: Instant },
@@ -114,17 +117,22 @@ struct Ending {
     killed: BTreeSet<ProcessId>,
     looks: u32,
     rounds: u32,
+    doubts: u32,
 }
 
 impl Ending {
     fn new(grace_ends: Instant, at_once: bool) -> Self {
         let none = BTreeSet::new;
         let (termed, frozen, killed) = (none(), none(), none());
-        Self { grace_ends, at_once, termed, frozen, killed, looks: 0, rounds: 0 }
+        Self { grace_ends, at_once, termed, frozen, killed, looks: 0, rounds: 0, doubts: 0 }
     }
 
     fn next(&mut self, members: &Members, now: Instant) -> Step {
         let alive = &members.alive;
+        if alive.is_empty() && !members.settled && self.doubts < DOUBTS {
+            self.doubts += 1;
+            return Step::LookAgain;
+        }
         if alive.is_empty() || self.rounds >= KILL_ROUNDS {
             return Step::Done(Ended {
                 termed: self.termed.difference(&self.killed).count(),
@@ -157,7 +165,7 @@ impl Ending {
 
 fn perform(step: &Step) {
     let (signals, targets, groups): (&[Signal], _, _) = match step {
-        Step::Done(_) => return,
+        Step::Done(_) | Step::LookAgain => return,
         // A stopped process acts on SIGTERM only when it is continued.
         Step::Terminate { fresh, .. } => (&[Signal::SIGTERM, Signal::SIGCONT], fresh, None),
         Step::Freeze { targets, groups } => (&[Signal::SIGSTOP], targets, Some(groups)),
@@ -250,7 +258,7 @@ mod tests {
 
     fn members(pids: &[i32]) -> Members {
         let alive = pids.iter().map(|pid| ProcessId { pid: *pid, start: 1 }).collect::<Vec<_>>();
-        Members { alive, groups: pids.iter().copied().collect() }
+        Members { alive, groups: pids.iter().copied().collect(), settled: true }
     }
 
     fn ids(pids: &[i32]) -> Vec<ProcessId> {
@@ -293,6 +301,19 @@ mod tests {
         ] {
             assert_eq!(ending.next(&members(seen), late), step);
         }
+    }
+
+    #[test]
+    fn an_empty_look_is_doubted_while_things_end() {
+        let now = Instant::now();
+        let mut ending = Ending::new(now, true);
+        let churning = Members::default();
+        for _ in 0..DOUBTS {
+            assert_eq!(ending.next(&churning, now), Step::LookAgain);
+        }
+        assert_eq!(ending.next(&churning, now), Step::Done(Ended::default()));
+        let mut ending = Ending::new(now, true);
+        assert_eq!(ending.next(&members(&[]), now), Step::Done(Ended::default()));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::signal::{self, Signal};
+use nix::sys::signal::{self, SigSet, SigmaskHow, Signal};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -215,7 +215,12 @@ impl Reaper {
     ) -> io::Result<(std::process::Child, ProcessId, Exit)> {
         // Started under the lock: the child may end, but is not reaped, before it is registered.
         let mut waiting = self.shared.lock();
-        let child = command.spawn()?;
+        // The child inherits the mask of the thread that starts it, and a program that never hears
+        // of SIGTERM is our fault then.
+        let mask = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let child = command.spawn();
+        mask.thread_set_mask()?;
+        let child = child?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         let (sender, status) = oneshot::channel();
         waiting.insert(pid, sender);

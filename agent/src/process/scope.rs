@@ -29,6 +29,9 @@ pub struct Members {
     pub alive: Vec<ProcessId>,
     /// The process groups that hold members only.
     pub groups: BTreeSet<i32>,
+    /// Whether the look is the whole truth: nothing ended during it that may have left a child
+    /// behind, unseen because it started after its place in the list was read.
+    pub settled: bool,
 }
 
 impl Scope {
@@ -82,9 +85,11 @@ impl Scope {
         self.known.retain(|id| tree.find(*id).is_some());
         let mut alive = Vec::new();
         let mut seen = BTreeSet::new();
+        let mut settled = tree.vanished() == 0;
         // A start need not descend from us; all other members do.
         let starts: Vec<_> = self.known.iter().filter_map(|id| tree.find(*id)).collect();
         for process in starts.into_iter().chain(tree.descendants(self.us)) {
+            settled &= !process.ended();
             let member = self.everything
                 || self.known.contains(&process.id)
                 || (self.session.is_some() && !process.ended() && in_session(process.id));
@@ -103,7 +108,7 @@ impl Scope {
             }
         }
         let groups = tree.groups_within(|process| self.known.contains(&process.id));
-        Members { alive, groups }
+        Members { alive, groups, settled }
     }
 
     fn spared(&self, tree: &Tree) -> BTreeSet<i32> {
@@ -166,6 +171,7 @@ mod tests {
             given = scope(given);
             let members = given.members(&tree(), marked);
             assert_eq!(pids(&members), expected.into_iter().collect(), "{what}");
+            assert!(members.settled, "{what}");
         }
     }
 
@@ -187,6 +193,7 @@ mod tests {
         let members = scope.members(&later, |_| false);
         assert_eq!(pids(&members), BTreeSet::from([13, 14]));
         assert_eq!(members.groups, BTreeSet::from([13, 14]), "11 has a stranger in it");
+        assert!(!members.settled, "the zombie may have had another child");
     }
 
     #[test]

@@ -85,18 +85,30 @@ impl Process {
 pub struct Tree {
     processes: HashMap<i32, Process>,
     children: HashMap<i32, Vec<i32>>,
+    vanished: usize,
 }
 
 impl Tree {
-    /// Walks `proc` once. Processes that end meanwhile are left out.
+    /// Walks `proc` once. Processes that end meanwhile are left out, and counted.
     ///
     /// # Errors
     /// Where the directory itself cannot be read.
     pub fn read(proc: &Path) -> io::Result<Self> {
+        let mut vanished = 0;
         let pids = fs::read_dir(proc)?.flatten().filter_map(|entry| {
             std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse::<i32>().ok()
         });
-        Ok(pids.filter_map(|pid| Process::read(proc, pid).ok()).collect())
+        let read = |pid| Process::read(proc, pid).inspect_err(|_| vanished += 1).ok();
+        let mut tree: Self = pids.filter_map(read).collect();
+        tree.vanished = vanished;
+        Ok(tree)
+    }
+
+    /// How many processes were listed, but gone before they could be read: each may have left a
+    /// child behind that started too late to be listed.
+    #[must_use]
+    pub fn vanished(&self) -> usize {
+        self.vanished
     }
 
     /// The process with this number.
@@ -157,7 +169,7 @@ impl FromIterator<Process> for Tree {
         for process in processes.values() {
             children.entry(process.parent).or_default().push(process.id.pid);
         }
-        Self { processes, children }
+        Self { processes, children, vanished: 0 }
     }
 }
 
