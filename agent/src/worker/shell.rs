@@ -18,7 +18,8 @@ const SHELL: &str = "/bin/sh";
 /// Starts `command` with this process's environment, `env` over it, and the mark of `session`.
 ///
 /// Its working directory is `$HOME`, as with any remote shell, or `/` where that is no directory:
-/// an arbitrary UID without a passwd entry often has none.
+/// an arbitrary UID without a passwd entry often has none. HOME is always set, because Open MPI 5's
+/// prted dies of a segmentation fault where it is not.
 ///
 /// # Errors
 /// See [`SpawnError`].
@@ -29,13 +30,15 @@ pub fn start(
     session: &str,
 ) -> Result<Child, SpawnError> {
     let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_dir());
+    let home = home.unwrap_or_else(|| PathBuf::from("/"));
     let mut shell = Command::new(SHELL);
     shell
         .arg("-c")
         .arg(OsStr::from_bytes(command))
+        .env("HOME", &home)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .env(SESSION_VARIABLE, session)
-        .current_dir(home.unwrap_or_else(|| PathBuf::from("/")))
+        .current_dir(home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -1,0 +1,74 @@
+//! Promise: with each MPI, 8 ranks of a real program run on exactly the 4 planned hosts, with muster as
+//! the only remote shell.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use lab::{Install, MpiJob};
+use muster_tests::{Cluster, LONG, run_muster};
+
+/// Ranks by the host that they say they run on; panics where a rank is missing or twice there.
+fn ranks_by_host(stdout: &str, size: usize) -> BTreeMap<String, Vec<usize>> {
+    let mut hosts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for line in stdout.lines().filter(|line| line.contains(&format!(" of {size} on "))) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "rank").unwrap();
+        let host = words.last().unwrap().split('.').next().unwrap();
+        hosts.entry(host.to_owned()).or_default().push(words[at + 1].parse().unwrap());
+    }
+    let mut all: Vec<usize> = hosts.values().flatten().copied().collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..size).collect::<Vec<_>>(), "each rank once:\n{stdout}");
+    hosts
+}
+
+fn eight_ranks_on_four_hosts(install: Install) {
+    let job = MpiJob::new("pi", install, 4).unwrap().slots(2);
+    let cluster = Cluster::start(&job);
+    let ssh = cluster.launcher.run(
+        lab::Cmd::sh("command -v ssh sshd dbclient dropbear rsh; ls /usr/sbin/sshd /usr/bin/ssh"),
+        LONG,
+    );
+    assert!(!ssh.unwrap().success(), "OpenSSH is reachable");
+    let program = install.program("ranks").display().to_string();
+    let planned = ["pi-worker-0", "pi-worker-1", "pi-worker-2", "pi-worker-3"];
+
+    let form1 = run_muster(["launch", "--", &program, "hello"]);
+    let form2 = run_muster(["launch", "--", "mpirun", "-n", "8", &program, "hello"]);
+    for command in [form1, form2] {
+        let output = cluster.launcher.run(command, LONG).unwrap();
+        assert!(output.success(), "{output:?}");
+        let hosts = ranks_by_host(&output.stdout, 8);
+        assert_eq!(hosts.keys().collect::<Vec<_>>(), planned, "{output:?}");
+        assert!(hosts.values().all(|ranks| ranks.len() == 2), "{output:?}");
+        for worker in &cluster.workers {
+            worker.wait_until_gone("ranks", LONG).unwrap();
+        }
+    }
+}
+
+#[test]
+fn open_mpi_4() {
+    eight_ranks_on_four_hosts(Install::OpenMpi4);
+}
+
+#[test]
+fn open_mpi_5() {
+    eight_ranks_on_four_hosts(Install::OpenMpi5);
+}
+
+#[test]
+fn mpich_4() {
+    eight_ranks_on_four_hosts(Install::Mpich4);
+}
+
+#[test]
+fn mpich_5() {
+    eight_ranks_on_four_hosts(Install::Mpich5);
+}
+
+#[test]
+fn intel_mpi() {
+    eight_ranks_on_four_hosts(Install::IntelMpi);
+}
