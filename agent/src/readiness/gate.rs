@@ -12,7 +12,9 @@ use crate::ids::HostName;
 pub enum HostState {
     /// Nothing tried yet.
     Unknown,
-    /// DNS has no address for it; the words of the resolver.
+    /// DNS says that there is no such name; which ones were asked for, in the resolver's words.
+    Absent(String),
+    /// DNS could not be asked; the words of the resolver.
     NoName(String),
     /// It has an address and is being dialled.
     Resolved,
@@ -22,6 +24,8 @@ pub enum HostState {
     TimedOut(String),
     /// The port answers with something else than SSH.
     NotSsh,
+    /// The port takes a connection and closes it during the handshake.
+    Closed,
     /// It showed a host key that is not the job's.
     WrongHostKey,
     /// It does not accept the job's key.
@@ -38,11 +42,13 @@ impl HostState {
     pub fn words(&self) -> String {
         match self {
             Self::Unknown => "not tried yet".into(),
+            Self::Absent(_) => "no DNS record yet".into(),
             Self::NoName(why) => why.clone(),
-            Self::Resolved => "dialling".into(),
+            Self::Resolved => "no answer yet".into(),
             Self::Refused => "connection refused".into(),
             Self::TimedOut(stage) => format!("timed out while {stage}"),
             Self::NotSsh => "not an SSH server".into(),
+            Self::Closed => "closed the connection during the SSH handshake".into(),
             Self::WrongHostKey => "wrong host key".into(),
             Self::KeyRefused => "key refused".into(),
             Self::Failed(why) => why.clone(),
@@ -50,11 +56,23 @@ impl HostState {
         }
     }
 
+    /// The words for the end of the wait, with what helps to find the cause.
+    fn last_words(&self) -> String {
+        match self {
+            Self::Absent(why) => format!("no DNS record: {why}"),
+            other => other.words(),
+        }
+    }
+
     fn hint(&self, port: u16) -> &'static str {
         match self {
-            Self::Unknown | Self::NoName(_) => {
+            Self::Unknown | Self::Absent(_) => {
                 "is the pod running, and its headless service there? A name appears only once its \
                  pod is Ready unless the service sets publishNotReadyAddresses"
+            }
+            Self::NoName(_) => {
+                "check the cluster's DNS pods and that a NetworkPolicy lets this pod reach port \
+                 53, UDP and TCP"
             }
             Self::Refused if port == 22 => "no server listens on port 22 there; muster's is 2222",
             Self::Refused => "does `muster worker` run there, on this port?",
@@ -62,6 +80,10 @@ impl HostState {
                 "does a NetworkPolicy or firewall drop the packets, or is the node gone?"
             }
             Self::NotSsh => "another service has this port; see --port on both sides",
+            Self::Closed => {
+                "another service or a proxy has this port (see --port on both sides), or a stock \
+                 sshd there is at its MaxStartups"
+            }
             Self::WrongHostKey => {
                 "a stock sshd shows its own host key: set its HostKey to the job's key, or use \
                  --host-key=known-hosts; else another job's worker answers at this address"
@@ -144,11 +166,21 @@ impl Gate {
     /// `12/16 workers ready; worker-3: no DNS record yet (14 s); worker-7: connection refused (2 s)`.
     #[must_use]
     pub fn progress(&self, now: Duration) -> String {
+        self.line(|entry| format!(" ({} s)", now.saturating_sub(entry.since).as_secs()))
+    }
+
+    /// The same without times: what tells a change from the passing of time.
+    #[must_use]
+    pub fn picture(&self) -> String {
+        self.line(|_| String::new())
+    }
+
+    fn line(&self, time: impl Fn(&Entry) -> String) -> String {
         let mut line = format!("{}/{} workers ready", self.ready(), self.entries.len());
         let missing: Vec<&Entry> = self.missing().collect();
         for entry in missing.iter().take(NAMED) {
-            let seconds = now.saturating_sub(entry.since).as_secs();
-            line += &format!("; {}: {} ({seconds} s)", entry.name.short(), entry.state.words());
+            let (name, words) = (entry.name.short(), entry.state.words());
+            line += &format!("; {name}: {words}{}", time(entry));
         }
         if missing.len() > NAMED {
             line += &format!("; and {} more", missing.len() - NAMED);
@@ -207,7 +239,7 @@ impl NotReady {
             self.waited.as_secs()
         );
         for missing in self.missing.iter().take(LISTED) {
-            text += &format!("\n  {}: {}", missing.host, missing.state.words());
+            text += &format!("\n  {}: {}", missing.host, missing.state.last_words());
         }
         if self.missing.len() > LISTED {
             text += &format!("\n  and {} more", self.missing.len() - LISTED);
@@ -221,8 +253,10 @@ impl Explain for NotReady {
         if self.missing.iter().any(|missing| missing.state.is_key_trouble()) {
             return Class::AuthFailed;
         }
-        let unnamed =
-            |missing: &Missing| matches!(missing.state, HostState::NoName(_) | HostState::Unknown);
+        let unnamed = |missing: &Missing| {
+            use HostState::{Absent, NoName, Unknown};
+            matches!(missing.state, Absent(_) | NoName(_) | Unknown)
+        };
         if self.missing.iter().all(unnamed) {
             return Class::NameResolution;
         }
@@ -259,7 +293,7 @@ mod tests {
 
     #[test]
     fn the_progress_line_names_what_is_waited_for() {
-        let no_name = HostState::NoName("no DNS record yet".into());
+        let no_name = HostState::Absent("no such name (asked for worker-1.job.)".into());
         let gate = gate(&[
             ("worker-0.job", HostState::Ready, 1),
             ("worker-1.job", no_name, 1),
@@ -282,7 +316,7 @@ mod tests {
 
     #[test]
     fn the_class_follows_from_what_is_missing() {
-        let no_name = || HostState::NoName("no DNS record yet".into());
+        let no_name = || HostState::Absent("no such name".into());
         for (states, class) in [
             (vec![("a", HostState::Ready, 0), ("b", no_name(), 0)], Class::NameResolution),
             (vec![("a", HostState::Refused, 0), ("b", no_name(), 0)], Class::WorkersNotReady),
