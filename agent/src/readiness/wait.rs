@@ -133,8 +133,7 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
         dials: Arc::clone(&dials),
         states: states.clone(),
     };
-    let mut attempts: JoinSet<_> =
-        (0..hosts.len()).map(|index| attempt(index).repeat()).collect();
+    let mut attempts: JoinSet<_> = (0..hosts.len()).map(|index| attempt(index).repeat()).collect();
     let mut losses = JoinSet::new();
     let (mut ticks, mut pace) = (interval(TICK), Pace::default());
     let deadline = tokio::time::sleep_until(start + patience.total);
@@ -214,14 +213,12 @@ impl<L: Lookup + Sync> Attempt<L> {
             return Ok(here());
         }
         // The address is asked for anew each time: a pod that was moved has another one.
-        let addresses = self
-            .resolver
-            .lookup(&self.host.name)
-            .await
-            .map_err(|error| match error.is_absence() {
-                true => HostState::Absent(error.to_string()),
-                false => HostState::NoName(error.to_string()),
-            })?;
+        let addresses = self.resolver.lookup(&self.host.name).await.map_err(|error| match error
+            .is_absence()
+        {
+            true => HostState::Absent(error.to_string()),
+            false => HostState::NoName(error.to_string()),
+        })?;
         if addresses.iter().any(|address| self.own.is_at(*address)) {
             return Ok(here());
         }
