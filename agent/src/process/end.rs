@@ -56,6 +56,10 @@ pub enum EndError {
 
 /// Ends everything in `scope`: SIGTERM, then SIGKILL for what is left after `grace` (zero: at once).
 ///
+/// A program that keeps replacing itself by a child faster than `/proc` can be read (a few
+/// milliseconds) can escape; it is a descendant still, and the guarding parent's last sweep or the
+/// end of the container meets it.
+///
 /// # Errors
 /// Where the processes cannot be listed.
 pub async fn end(mut scope: Scope, grace: Duration) -> Result<Ended, EndError> {
