@@ -49,7 +49,8 @@ impl Fleet {
                     (None, None)
                 }
                 Link::Plain(connection) => (Some(Arc::new(connection)), None),
-                Link::Worker(connection, Control { sender, receiver, .. }) => {
+                Link::Worker(connection, control) => {
+                    let Control { sender, receiver, .. } = *control;
                     tokio::spawn(listen(name.clone(), receiver, events.clone()));
                     (Some(Arc::new(connection)), Some(sender))
                 }
