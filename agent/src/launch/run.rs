@@ -22,7 +22,7 @@ use super::fleet::Fleet;
 use super::terminal;
 use crate::exit::{Failure, RuntimeError};
 use crate::plan::Plan;
-use crate::process::end::end;
+use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
@@ -190,16 +190,19 @@ impl Acting {
                     let _ = killpg(Pid::from_raw(self.group), signal);
                 }
             }
-            Response::ClearHere { grace } => {
+            Response::ClearHere { patience, grace } => {
                 self.clearing = Some(tokio::spawn(async move {
-                    if let Err(error) = end(Scope::all_descendants(), grace).await {
+                    let everything = Scope::all_descendants();
+                    let ending = async { end(settle(everything, patience).await?, grace).await };
+                    if let Err(error) = ending.await {
                         tracing::error!(%error, "clearing up failed");
                     }
                 }));
             }
-            Response::ClearWorkers { grace } => {
-                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-                self.fleet.tell_workers(&ToWorker::End { grace_ms }).await;
+            Response::ClearWorkers { patience, grace } => {
+                let [patience_ms, grace_ms] =
+                    [patience, grace].map(|time| u64::try_from(time.as_millis()).unwrap_or(0));
+                self.fleet.tell_workers(&ToWorker::End { patience_ms, grace_ms }).await;
             }
             Response::Arm(timer, after) => self.arm(timer, after),
             Response::Say(words) => say(&words),

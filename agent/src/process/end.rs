@@ -79,6 +79,23 @@ pub async fn end(mut scope: Scope, grace: Duration) -> Result<Ended, EndError> {
     }
 }
 
+/// Gives what is in `scope` up to `patience` to end by itself, as an MPI daemon does when its mpirun
+/// is done, and returns as soon as it has.
+///
+/// # Errors
+/// Where the processes cannot be listed.
+pub async fn settle(mut scope: Scope, patience: Duration) -> Result<Scope, EndError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let members = look(&mut scope).await?;
+        if members.alive.is_empty() || Instant::now() >= deadline {
+            return Ok(scope);
+        }
+        // Running out of patience is no failure here: the next look returns.
+        let _ = timeout_at(deadline.into(), gone(&members.alive)).await;
+    }
+}
+
 /// [`end`] for a process without a runtime. Environments are not read, because that could block it:
 /// the scope is what descends, so use it with [`Scope::all_descendants`].
 ///
