@@ -190,18 +190,18 @@ impl<E: Explain + Send + Sync + 'static> From<E> for Failure {
     }
 }
 
-/// The kernel or the runtime would not deliver signals.
+/// The kernel would not give what every asynchronous program needs: epoll, a pipe, signals.
 #[derive(Debug, thiserror::Error)]
-#[error("listen for signals: {0}")]
-pub struct SignalError(pub std::io::Error);
+#[error("start the event loop: {0}")]
+pub struct RuntimeError(#[source] pub std::io::Error);
 
-impl Explain for SignalError {
+impl Explain for RuntimeError {
     fn class(&self) -> Class {
-        Class::Internal
+        Class::LocalResource
     }
 
     fn hint(&self) -> Option<String> {
-        None
+        Some("raise the limit on file descriptors (ulimit -n)".into())
     }
 }
 

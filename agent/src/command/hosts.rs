@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::runtime;
+use super::block_on;
 use crate::cli::HostsArgs;
 use crate::config::env::Environment;
 use crate::devices::introduce::own_host;
@@ -18,10 +18,10 @@ pub(super) fn run(args: &HostsArgs) -> Result<Class, Failure> {
     let (env, own) = (Environment::from_process(), own_host());
     let hosts = crate::config::launch::hosts(&args.hosts, &env, &own.hostname)?;
     let resolver = Resolver::from_system();
-    let located = runtime()?.block_on(async {
+    let located = block_on(async {
         let specs = enumerate(&hosts.list, &resolver, &own.addresses).await?;
         let lookup: Arc<dyn Lookup> = Arc::new(resolver);
-        Ok::<_, Failure>(locate(specs, &lookup).await)
+        Ok(locate(specs, &lookup).await)
     })?;
     print!("{}", render(args.format, &hosts.source, &located));
     let all = located.iter().all(|host| host.addresses.is_ok());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::runtime;
+use super::block_on;
 use crate::cli::LaunchArgs;
 use crate::config::env::Environment;
 use crate::config::launch::LaunchConfig;
@@ -26,7 +26,7 @@ pub(super) fn run(args: LaunchArgs) -> Result<u8, Failure> {
     let guarded = guard::enter()?;
     let env = Environment::from_process();
     let config = crate::config::launch::launch(args, env, own_host())?;
-    let outcome = runtime()?.block_on(launch(config, guarded))?;
+    let outcome = block_on(launch(config, guarded))?;
     for line in &outcome.lines {
         say(line);
     }

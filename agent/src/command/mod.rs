@@ -3,11 +3,12 @@
 //! Must not hold logic; what is more than calling the stages in order belongs to a stage.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
-use crate::exit::{Class, Failure};
+use crate::exit::{Class, Failure, RuntimeError};
 use crate::text::{complain, verdict_line};
 
 mod hosts;
@@ -67,8 +68,15 @@ fn log_to_stderr(verbose: u8) {
         .init();
 }
 
-/// One thread is enough for a launcher of thousands of hosts, and is all that a worker may cost.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// How long what blocks a thread may hold up the end: a look at a process in a hung driver.
+const LAST_LOOKS: Duration = Duration::from_millis(500);
+
+/// Runs to the end. One thread is enough for a launcher of thousands of hosts, and is all that a
+/// worker may cost.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| crate::exit::SignalError(error).into())
+    let runtime = runtime.map_err(RuntimeError)?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST_LOOKS);
+    result
 }

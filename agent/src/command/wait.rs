@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::runtime;
+use super::block_on;
 use crate::cli::WaitArgs;
 use crate::config::env::Environment;
 use crate::devices::introduce::own_host;
@@ -14,7 +14,7 @@ use crate::text::say;
 pub(super) fn run(args: &WaitArgs) -> Result<Class, Failure> {
     let (env, own) = (Environment::from_process(), own_host());
     let (hosts, reach) = crate::config::launch::wait(&args.hosts, &args.reach, &env, &own)?;
-    runtime()?.block_on(async {
+    block_on(async {
         let ready = gather(&hosts, &reach, &Arc::new(own)).await?;
         say(&format!("all {} hosts are ready", ready.len()));
         Ok(Class::Ok)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::runtime;
+use super::block_on;
 use crate::cli::WorkerArgs;
 use crate::config::env::Environment;
 use crate::devices::introduce::hello;
@@ -31,7 +31,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<Class, Failure> {
             grace: args.grace,
         },
     };
-    runtime()?.block_on(serve(config, guarded))
+    block_on(serve(config, guarded))
 }
 
 /// One socket for both families where the kernel has IPv6, as Linux has it by default.

@@ -22,6 +22,12 @@ const WIND_DOWN: Duration = Duration::from_secs(30);
 /// Between SIGTERM and SIGKILL for what mpirun left on workers.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 
+/// How long the daemons of a job that ended well may take to follow mpirun.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// No mercy.
+const KILL_HERE: Response = Response::ClearHere { patience: Duration::ZERO, grace: Duration::ZERO };
+
 /// How long workers may take to clear up, beyond the grace they give.
 const CLEAR_LIMIT: Duration = Duration::from_secs(5);
 
@@ -80,6 +86,7 @@ pub struct Dispatch {
     daemon_ended: Option<(HostName, Ended)>,
     ranks: BTreeMap<HostName, BTreeSet<u32>>,
     uncleared: BTreeSet<HostName>,
+    announced: bool,
 }
 
 impl Dispatch {
@@ -96,6 +103,7 @@ impl Dispatch {
             daemon_ended: None,
             ranks: BTreeMap::new(),
             uncleared,
+            announced: false,
         }
     }
 
@@ -174,7 +182,7 @@ impl Dispatch {
         }
         self.phase = Phase::Killing;
         self.cause.get_or_insert(cause);
-        vec![Response::ClearHere { grace: Duration::ZERO }]
+        vec![KILL_HERE]
     }
 
     fn timer(&mut self, timer: Timer) -> Vec<Response> {
@@ -182,7 +190,7 @@ impl Dispatch {
             (Timer::Grace, Phase::Stopping) => {
                 self.phase = Phase::Killing;
                 let words = format!("the grace of {} s is over", self.expected.grace.as_secs());
-                vec![Response::Say(words), Response::ClearHere { grace: Duration::ZERO }]
+                vec![Response::Say(words), KILL_HERE]
             }
             (Timer::DaemonLeft, Phase::Running) => match self.daemon_ended.clone() {
                 Some((host, ended)) => {
@@ -224,9 +232,10 @@ impl Dispatch {
     fn ranks(&mut self, host: HostName, ranks: &[RankSeen]) -> Vec<Response> {
         let seen = self.ranks.entry(host.clone()).or_default();
         seen.extend(ranks.iter().map(|rank| rank.rank));
+        let size = ranks.iter().find_map(|rank| rank.size);
         let planned = self.expected.hosts.is_empty() || self.expected.hosts.contains(&host);
         if planned || ranks.is_empty() || self.phase != Phase::Running {
-            return Vec::new();
+            return self.announce(size);
         }
         let lines = self.placement_lines();
         self.stop(
@@ -234,6 +243,17 @@ impl Dispatch {
             Stop::Terminate.number(),
             format!("{} ranks started on {host}, which is not in the plan", ranks.len()),
         )
+    }
+
+    /// Says where the ranks run, once all of them have been seen.
+    fn announce(&mut self, size: Option<u32>) -> Vec<Response> {
+        let seen = self.ranks.values().map(BTreeSet::len).sum::<usize>();
+        if self.announced || size.is_none_or(|size| seen < size as usize) {
+            return Vec::new();
+        }
+        self.announced = true;
+        let hosts = count_by_host(self.ranks.iter().map(|(host, ranks)| (host, ranks.len())));
+        vec![Response::Say(format!("{seen} ranks run: {hosts}"))]
     }
 
     fn worker_lost(&mut self, host: HostName, reason: String) -> Vec<Response> {
@@ -259,14 +279,21 @@ impl Dispatch {
     fn mpirun_ended(&mut self, status: WaitStatus) -> Vec<Response> {
         self.mpirun = Some(status);
         self.phase = Phase::Clearing;
-        let mut responses = vec![Response::ClearHere { grace: LEFTOVER_GRACE }];
+        let (patience, grace) = (self.patience(), LEFTOVER_GRACE);
+        let mut responses = vec![Response::ClearHere { patience, grace }];
         if self.uncleared.is_empty() {
             responses.extend(self.finish());
         } else {
-            responses.push(Response::ClearWorkers { grace: LEFTOVER_GRACE });
-            responses.push(Response::Arm(Timer::Clear, LEFTOVER_GRACE + CLEAR_LIMIT));
+            responses.push(Response::ClearWorkers { patience, grace });
+            responses.push(Response::Arm(Timer::Clear, patience + grace + CLEAR_LIMIT));
         }
         responses
+    }
+
+    /// Daemons whose mpirun ended well are on their way out; those of a failed job may never go.
+    fn patience(&self) -> Duration {
+        let well = self.cause.is_none() && self.mpirun == Some(WaitStatus::Exited(0));
+        if well { SETTLING } else { Duration::ZERO }
     }
 
     fn finish(&mut self) -> Vec<Response> {
@@ -361,11 +388,22 @@ pub fn told_outcome(stop: Stop) -> Outcome {
     Outcome { code: status.shell_code(), class, lines: Vec::new() }
 }
 
+/// Hosts that one line names, at most.
+const NAMED: usize = 16;
+
 fn count_by_host<'a>(counts: impl Iterator<Item = (&'a HostName, usize)>) -> String {
-    let words: Vec<String> =
-        counts.filter(|(_, n)| *n > 0).map(|(host, n)| format!("{host} x {n}")).collect();
+    let mut words: Vec<String> =
+        counts.filter(|(_, n)| *n > 0).map(|(host, n)| format!("{} x {n}", host.short())).collect();
+    if words.len() > NAMED {
+        let more = words.len() - NAMED;
+        words.truncate(NAMED);
+        words.push(format!("and {more} more hosts"));
+    }
     words.join(", ")
 }
+
+#[cfg(test)]
+mod tests;
 
 fn daemon_outcome(host: &HostName, ended: &Ended) -> Outcome {
     let (class, words) = match ended {

@@ -88,12 +88,16 @@ pub enum Response {
     Signal(i32),
     /// End whatever runs here on behalf of the job, mpirun included.
     ClearHere {
+        /// In which it may end by itself first.
+        patience: Duration,
         /// Between SIGTERM and SIGKILL.
         grace: Duration,
     },
     /// Ask every worker to end what this job started there; each answers with
     /// [`Event::WorkerCleared`] or is lost.
     ClearWorkers {
+        /// In which it may end by itself first.
+        patience: Duration,
         /// Between SIGTERM and SIGKILL.
         grace: Duration,
     },

@@ -7,12 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::event::Event;
 use crate::ids::HostName;
 use crate::readiness::wait::{Control, Link, OwnHost, Ready};
 use crate::ssh::client::{Connection, ControlReceiver, ControlSender};
 use crate::ssh::control::{ToLauncher, ToWorker};
+
+/// For a message to be on its way.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// How a command reaches a host.
 pub enum Way {
@@ -25,7 +30,7 @@ pub enum Way {
 struct Member {
     name: HostName,
     connection: Option<Arc<Connection>>,
-    sender: Option<ControlSender>,
+    sender: Option<Arc<ControlSender>>,
 }
 
 /// All hosts of the job.
@@ -49,9 +54,10 @@ impl Fleet {
                     (None, None)
                 }
                 Link::Plain(connection) => (Some(Arc::new(connection)), None),
-                Link::Worker(connection, Control { sender, receiver, .. }) => {
+                Link::Worker(connection, control) => {
+                    let Control { sender, receiver, .. } = *control;
                     tokio::spawn(listen(name.clone(), receiver, events.clone()));
-                    (Some(Arc::new(connection)), Some(sender))
+                    (Some(Arc::new(connection)), Some(Arc::new(sender)))
                 }
             };
             if let Some(connection) = &connection {
@@ -110,16 +116,20 @@ impl Fleet {
         self.members.iter().find_map(|member| Some(member.connection.as_ref()?.local()))
     }
 
-    /// Sends a message to every muster worker; those that are gone show it by themselves.
+    /// Sends a message to every muster worker, all at once; those that are gone show it by
+    /// themselves.
     pub async fn tell_workers(&self, message: &ToWorker) {
-        for sender in self.members.iter().filter_map(|member| member.sender.as_ref()) {
-            let _ = tokio::time::timeout(Duration::from_secs(1), sender.send(message)).await;
+        let mut telling = JoinSet::new();
+        for sender in self.members.iter().filter_map(|member| member.sender.clone()) {
+            let message = message.clone();
+            telling.spawn(async move { timeout(TELLING, sender.send(&message)).await });
         }
+        telling.join_all().await;
     }
 
     /// Says good-bye to every host, all at once.
     pub async fn close(&self) {
-        let mut goodbyes = tokio::task::JoinSet::new();
+        let mut goodbyes = JoinSet::new();
         for connection in self.members.iter().filter_map(|member| member.connection.clone()) {
             goodbyes.spawn(async move { connection.close().await });
         }

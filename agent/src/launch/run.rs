@@ -13,15 +13,16 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use super::dispatch::{Dispatch, Expected};
 use super::engine::Engine;
 use super::event::{Event, Outcome, Response, Stop, Timer};
 use super::fleet::Fleet;
 use super::terminal;
-use crate::exit::{Failure, SignalError};
+use crate::exit::{Failure, RuntimeError};
 use crate::plan::Plan;
-use crate::process::end::end;
+use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
@@ -33,6 +34,10 @@ use crate::worker::ranks;
 
 /// Events that may wait for the loop.
 const EVENTS: usize = 1024;
+
+/// Signals closer together than this are one wish: a shell's `kill %1` reaches this process directly
+/// and through its guard, and a second wish means "now".
+const ONE_KEYSTROKE: Duration = Duration::from_millis(500);
 
 /// Beyond what ending local processes takes by itself.
 const CLEAR_LIMIT: Duration = Duration::from_secs(20);
@@ -57,13 +62,15 @@ impl Events {
             (SignalKind::interrupt(), Stop::Interrupt),
             (SignalKind::hangup(), Stop::HangUp),
         ] {
-            let mut signals = signal(kind).map_err(SignalError)?;
+            let mut signals = signal(kind).map_err(RuntimeError)?;
             let events = sender.clone();
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     if events.send(Event::Stop(stop)).await.is_err() {
                         return;
                     }
+                    let one = Instant::now() + ONE_KEYSTROKE;
+                    while timeout_at(one, signals.recv()).await.is_ok_and(|more| more.is_some()) {}
                 }
             });
         }
@@ -183,16 +190,19 @@ impl Acting {
                     let _ = killpg(Pid::from_raw(self.group), signal);
                 }
             }
-            Response::ClearHere { grace } => {
+            Response::ClearHere { patience, grace } => {
                 self.clearing = Some(tokio::spawn(async move {
-                    if let Err(error) = end(Scope::all_descendants(), grace).await {
+                    let everything = Scope::all_descendants();
+                    let ending = async { end(settle(everything, patience).await?, grace).await };
+                    if let Err(error) = ending.await {
                         tracing::error!(%error, "clearing up failed");
                     }
                 }));
             }
-            Response::ClearWorkers { grace } => {
-                let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-                self.fleet.tell_workers(&ToWorker::End { grace_ms }).await;
+            Response::ClearWorkers { patience, grace } => {
+                let [patience_ms, grace_ms] =
+                    [patience, grace].map(|time| u64::try_from(time.as_millis()).unwrap_or(0));
+                self.fleet.tell_workers(&ToWorker::End { patience_ms, grace_ms }).await;
             }
             Response::Arm(timer, after) => self.arm(timer, after),
             Response::Say(words) => say(&words),

@@ -56,6 +56,10 @@ pub enum EndError {
 
 /// Ends everything in `scope`: SIGTERM, then SIGKILL for what is left after `grace` (zero: at once).
 ///
+/// A program that keeps replacing itself by a child faster than `/proc` can be read (a few
+/// milliseconds) can escape; it is a descendant still, and the guarding parent's last sweep or the
+/// end of the container meets it.
+///
 /// # Errors
 /// Where the processes cannot be listed.
 pub async fn end(mut scope: Scope, grace: Duration) -> Result<Ended, EndError> {
@@ -72,6 +76,23 @@ pub async fn end(mut scope: Scope, grace: Duration) -> Result<Ended, EndError> {
                 let _ = timeout_at(until.into(), gone(&targets)).await;
             }
         }
+    }
+}
+
+/// Gives what is in `scope` up to `patience` to end by itself, as an MPI daemon does when its mpirun
+/// is done, and returns as soon as it has.
+///
+/// # Errors
+/// Where the processes cannot be listed.
+pub async fn settle(mut scope: Scope, patience: Duration) -> Result<Scope, EndError> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let members = look(&mut scope).await?;
+        if members.alive.is_empty() || Instant::now() >= deadline {
+            return Ok(scope);
+        }
+        // Running out of patience is no failure here: the next look returns.
+        let _ = timeout_at(deadline.into(), gone(&members.alive)).await;
     }
 }
 

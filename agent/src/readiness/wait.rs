@@ -59,7 +59,7 @@ pub enum Link {
     /// It is this machine.
     Here,
     /// A muster worker.
-    Worker(Connection, Control),
+    Worker(Connection, Box<Control>),
     /// A plain SSH server.
     Plain(Connection),
 }
@@ -242,7 +242,7 @@ impl<L: Lookup + Sync> Attempt<L> {
         match timeout(self.limit, greet(&connection)).await {
             Ok(Ok(control)) => {
                 let link = match control {
-                    Some(control) => Link::Worker(connection, control),
+                    Some(control) => Link::Worker(connection, Box::new(control)),
                     None => Link::Plain(connection),
                 };
                 Ok(Ready { spec: self.host.clone(), link })

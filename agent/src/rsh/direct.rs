@@ -139,7 +139,10 @@ async fn over_own_connection(
     let (mut events, input) = exec.split();
     let mut carrying = Box::pin(async {
         let mut stdin = tokio::io::stdin();
-        while !options.stdin_null {
+        loop {
+            if options.stdin_null {
+                break;
+            }
             let mut buffer = vec![0; 32 * 1024];
             match stdin.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,

@@ -72,7 +72,9 @@ pub enum ToWorker {
     WatchRanks,
     /// End everything that this connection started: SIGTERM, then SIGKILL after the grace.
     End {
-        /// Milliseconds between the two.
+        /// Milliseconds in which it may end by itself first.
+        patience_ms: u64,
+        /// Milliseconds between the two signals.
         grace_ms: u64,
     },
 }
@@ -175,7 +177,7 @@ mod tests {
     fn messages_survive_any_cut() {
         let messages = [
             ToWorker::WatchRanks,
-            ToWorker::End { grace_ms: 10_000 },
+            ToWorker::End { patience_ms: 0, grace_ms: 10_000 },
             ToWorker::CallBack {
                 name: "pi-launcher".into(),
                 address: "10.0.0.1:9".parse().unwrap(),

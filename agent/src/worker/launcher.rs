@@ -96,10 +96,10 @@ fn act(
                 ranks::watch(worker.command_started(), &answers, report).await;
             });
         }
-        ToWorker::End { grace_ms } => {
+        ToWorker::End { patience_ms, grace_ms } => {
             tokio::spawn(async move {
-                let grace = Duration::from_millis(grace_ms);
-                let ended = worker.end_session(connection, grace).await;
+                let [patience, grace] = [patience_ms, grace_ms].map(Duration::from_millis);
+                let ended = worker.end_session(connection, patience, grace).await;
                 let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
                 let (all, killed) = (ended.termed + ended.killed, ended.killed);
                 let message = ToLauncher::Ended { terminated: count(all), killed: count(killed) };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::process::end::{Ended, end};
+use crate::process::end::{Ended, end, settle};
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
 use crate::process::spawn::{Child, SpawnError};
@@ -153,10 +153,16 @@ impl Worker {
         });
     }
 
-    /// Ends everything that a connection started, now.
-    pub async fn end_session(&self, connection: ConnectionId, grace: Duration) -> Ended {
+    /// Ends everything that a connection started, after it had some time to end by itself.
+    pub async fn end_session(
+        &self,
+        connection: ConnectionId,
+        patience: Duration,
+        grace: Duration,
+    ) -> Ended {
         let scope = Scope::of([]).session(&session_mark(connection));
-        end(scope, grace).await.unwrap_or_else(|error| {
+        let ending = async { end(settle(scope, patience).await?, grace).await };
+        ending.await.unwrap_or_else(|error| {
             tracing::error!(%error, "clearing up failed");
             Ended::default()
         })

@@ -107,7 +107,7 @@ struct StopSignals {
 
 impl StopSignals {
     fn listen(guarded: Guarded) -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(crate::exit::SignalError);
+        let listen = |kind| signal(kind).map_err(crate::exit::RuntimeError);
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
