@@ -192,7 +192,10 @@ fn ranks_where_none_were_planned_end_the_job_and_are_named() {
         WorkerCleared(host("b"), 0, 0),
     ];
     let (responses, outcome) = play(expected(), events);
-    assert!(responses.contains(&Response::Signal(super::Stop::Terminate.number())), "{responses:?}");
+    assert!(
+        responses.contains(&Response::Signal(super::Stop::Terminate.number())),
+        "{responses:?}"
+    );
     let outcome = outcome.unwrap();
     assert_eq!(outcome.code, 90);
     assert_eq!(
