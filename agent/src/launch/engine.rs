@@ -101,6 +101,7 @@ impl Engine {
         let Some((host, way)) = self.fleet.find(&request.host) else {
             return agent.send(Kind::NotOurs, &[]).await;
         };
+        agent.send(Kind::Ours, &[]).await?;
         tracing::debug!(%host, command = %String::from_utf8_lossy(&command), "agent called");
         self.report(Event::AgentCalled(host.clone())).await;
         let ended = match way {
