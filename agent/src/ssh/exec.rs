@@ -29,6 +29,7 @@ const STDERR: u32 = 1;
 pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
     let Line { link, mut read, write, handle, gauge } = line;
     let id = link.id;
+    let _untold = link.worker.untold();
     let child = match link.worker.start(id, &command, &env) {
         Ok(child) => child,
         Err(error) => {
