@@ -40,7 +40,7 @@ pub fn run() -> ExitCode {
         Command::Rsh(args) => return rsh::run(args.arguments),
         Command::Hosts(args) => hosts::run(&args).map(Class::code),
         Command::Wait(args) => wait::run(&args).map(Class::code),
-        Command::Completions(args) => Ok(shell::completions(&args)),
+        Command::Completions(args) => shell::completions(&args).map(Class::code),
         Command::Man(args) => shell::man(&args).map(Class::code),
     };
     ExitCode::from(result.unwrap_or_else(|failure| fail(&failure)))
@@ -63,6 +63,8 @@ fn log_to_stderr(verbose: u8) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        // Told by eprintln!, which panics where nobody reads stderr any more.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .compact()
         .init();

@@ -165,7 +165,7 @@ pub fn hosts(
 
 fn reach(args: &ReachArgs, env: &Environment) -> Result<Reach, keys::KeyError> {
     let key = keys::find(&keys::directories(args.key_dir.as_deref(), env))?;
-    let login = Login { key, user: user_name(env), host_keys: args.host_key };
+    let login = Login { key, user: user_name(env), host_keys: args.host_key, host: String::new() };
     let patience = Patience { total: args.wait_timeout, ..Patience::default() };
     Ok(Reach { port: args.port, login, patience })
 }
