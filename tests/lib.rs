@@ -2,6 +2,8 @@
 //!
 //! Must not look inside muster; it is run as an image would run it.
 
+#![expect(clippy::panic, reason = "a fixture fails its test by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
