@@ -244,9 +244,13 @@ fn hint(error: &DialError, login: &Login) -> Option<String> {
             "{} does not open this host: do both sides mount this job's secret?",
             login.key.path().display()
         ),
-        (DialError::TimedOut(_) | DialError::Unreachable(_) | DialError::Protocol(_), _) => {
-            return None;
-        }
+        (
+            DialError::TimedOut(_)
+            | DialError::Closed
+            | DialError::Unreachable(_)
+            | DialError::Protocol(_),
+            _,
+        ) => return None,
     };
     Some(hint)
 }
