@@ -177,7 +177,10 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Resul
 async fn carry_input(input: &ExecStdin, nothing: bool) -> Infallible {
     let mut stdin = tokio::io::stdin();
     let mut buffer = BytesMut::new();
-    while !nothing {
+    loop {
+        if nothing {
+            break;
+        }
         buffer.reserve(CHUNK);
         match stdin.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => break,
