@@ -70,7 +70,7 @@ fn the_job_starts_when_the_last_worker_is_ready() {
     slow.publish().unwrap();
     slow.boot_idle().unwrap();
     says("pi-worker-1: connection refused (");
-    says("pi-worker-2: No route to host");
+    says("pi-worker-2: Host is unreachable");
     slow.kill().unwrap();
     serve(slow);
     says("2/4 workers ready");

@@ -69,9 +69,8 @@ fn mpirun_killed(install: Install) {
     let job = Running::start(install);
     let (working, _) = job.launcher();
     let all = job.cluster.launcher.processes();
-    let mpirun =
-        all.iter().find(|info| info.ppid == working.pid && info.cmdline.contains("mpirun"));
-    kill(mpirun.unwrap_or_else(|| panic!("no mpirun: {all:?}")));
+    // Open MPI 5's mpirun becomes prterun.
+    kill(all.iter().find(|info| info.ppid == working.pid).unwrap());
     job.ends(&[137], SOON);
 }
 
