@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::reach::count;
 use super::{HostArgs, ReachArgs};
 
 /// Flags of `muster launch`.
@@ -27,10 +28,10 @@ use super::{HostArgs, ReachArgs};
 )]
 pub struct LaunchArgs {
     /// Ranks to start [default: all slots]
-    #[arg(short = 'n', long = "ranks", visible_alias = "np", value_name = "N")]
+    #[arg(short = 'n', long = "ranks", visible_alias = "np", value_name = "N", value_parser = count)]
     pub ranks: Option<NonZeroU32>,
     /// Slots of each host whose hostfile line says nothing [default: its CPU limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub slots: Option<NonZeroU32>,
     /// The MPI launcher to use [default: mpirun or mpiexec on PATH]
     #[arg(long, env = "MUSTER_MPIRUN", value_name = "PATH")]

@@ -8,6 +8,11 @@ use clap::Args;
 
 use crate::ssh::client::HostKeys;
 
+/// A number of things of which there must be one at least.
+pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("expected a number from 1 to {}", u32::MAX))
+}
+
 /// Who the hosts are. Nothing given: the hostfile that the operator's environment names, else
 /// /etc/mpi/hostfile, else this machine alone.
 #[derive(Debug, Clone, Default, Args)]
@@ -23,7 +28,7 @@ pub struct HostArgs {
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
     /// Number of workers behind --service
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub workers: Option<NonZeroU32>,
     /// Names of the workers behind --service, {i} counting from 0: pi-worker-{i}
     #[arg(long, value_name = "PATTERN")]

@@ -9,7 +9,7 @@ use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Class, Failure, RuntimeError};
-use crate::text::{complain, verdict_line};
+use crate::text::{complain, say, verdict_line};
 
 mod hosts;
 mod launch;
@@ -27,10 +27,11 @@ pub fn run() -> ExitCode {
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            let code = if error.use_stderr() { Class::Config } else { Class::Ok };
-            return ExitCode::from(code.code());
+        Err(error) if error.use_stderr() => return ExitCode::from(refuse(&error)),
+        Err(help) => {
+            // Whoever asked for help and did not read it has had enough.
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     log_to_stderr(cli.verbose);
@@ -44,6 +45,16 @@ pub fn run() -> ExitCode {
         Command::Man(args) => shell::man(&args).map(Class::code),
     };
     ExitCode::from(result.unwrap_or_else(|failure| fail(&failure)))
+}
+
+/// Says what is wrong with the command line, in clap's words and our form.
+fn refuse(error: &clap::Error) -> u8 {
+    let text = error.render().to_string();
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("For more"));
+    let lines: Vec<&str> = lines.collect();
+    say(&format!("{}\nhint: add --help instead for what can be given", lines.join("\n")));
+    verdict_line(Class::Config);
+    Class::Config.code()
 }
 
 fn fail(failure: &Failure) -> u8 {
