@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::reach::count;
+use super::reach::{count, time};
 use super::{HostArgs, ReachArgs};
 
 /// Flags of `muster launch`.
@@ -38,7 +38,7 @@ pub struct LaunchArgs {
     pub mpirun: Option<PathBuf>,
     /// How long the job may take to end after SIGTERM, before SIGKILL
     #[arg(long, env = "MUSTER_GRACE", default_value = "10s", value_name = "TIME",
-          value_parser = humantime::parse_duration)]
+          value_parser = time)]
     pub grace: Duration,
     /// Print hostfile, argv and environment with reasons, and start nothing
     #[arg(long)]

@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Class, Failure, RuntimeError};
@@ -49,12 +50,36 @@ pub fn run() -> ExitCode {
 
 /// Says what is wrong with the command line, in clap's words and our form.
 fn refuse(error: &clap::Error) -> u8 {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Where nobody reads it, the code still tells.
+        let _ = error.print();
+        return Class::Config.code();
+    }
     let text = error.render().to_string();
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("For more"));
-    let lines: Vec<&str> = lines.collect();
-    say(&format!("{}\nhint: add --help instead for what can be given", lines.join("\n")));
+    let mut words = lines.collect::<Vec<_>>().join("\n");
+    words += match variable(error) {
+        Some(name) => format!("\nhint: the value is that of {name} in the environment"),
+        None => "\nhint: add --help instead for what can be given".to_owned(),
+    }
+    .as_str();
+    say(&words);
     verdict_line(Class::Config);
     Class::Config.code()
+}
+
+/// The variable that a bad value came from; clap's own words name the flag that was not given.
+fn variable(error: &clap::Error) -> Option<String> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let flag = context(ContextKind::InvalidArg)?.split(' ').next()?.strip_prefix("--")?;
+    let value = context(ContextKind::InvalidValue)?;
+    let cli = Cli::command();
+    let mut arguments = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+    let name = arguments.find(|argument| argument.get_long() == Some(flag))?.get_env()?;
+    (std::env::var_os(name)? == *value).then(|| name.to_string_lossy().into_owned())
 }
 
 fn fail(failure: &Failure) -> u8 {
