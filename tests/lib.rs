@@ -2,14 +2,14 @@
 //!
 //! Must not look inside muster; it is run as an image would run it.
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, reason = "a fixture fails its test by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Cmd, Host, HostSpec, Lab, LabError, MpiJob, Proc};
+use lab::{Cmd, Host, HostSpec, KeyKind, KeyPair, Lab, LabError, MpiJob, Output, Proc};
 
 /// Longer than any of these steps takes on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -115,4 +115,71 @@ pub fn ranks_by_host(stdout: &str, size: usize) -> BTreeMap<String, Vec<usize>> 
     all.sort_unstable();
     assert_eq!(all, (0..size).collect::<Vec<_>>(), "each rank once:\n{stdout}");
     hosts
+}
+
+/// A worker that nobody has launched anything on, and a host with OpenSSH from which to reach it.
+pub struct Pair {
+    /// The network and its DNS.
+    pub lab: Lab,
+    /// Idle, with the job's key, named `client`.
+    pub client: Host,
+    /// Runs `muster worker`; other hosts know it as `w0.pi`.
+    pub worker: Host,
+    /// The worker's PID 1.
+    pub server: Arc<Proc>,
+}
+
+/// The name of the worker of a [`Pair`].
+pub const WORKER: &str = "w0.pi";
+
+impl Pair {
+    /// Boots both with a new key of this kind, and waits until the worker is ready.
+    ///
+    /// # Panics
+    /// Where the lab does not come up.
+    #[must_use]
+    pub fn start(kind: KeyKind) -> Self {
+        let up = || -> Result<Self, lab::LabError> {
+            let key = KeyPair::generate(kind)?;
+            let spec = |name: &str| {
+                let domain = "pi.default.svc.cluster.local";
+                HostSpec::new(name).domain(domain).files(key.files("/root/.ssh", 0o600))
+            };
+            let lab = Lab::new()?;
+            let client = lab.boot_idle([spec("client").openssh()])?.remove(0);
+            let worker = lab.add(spec("w0"))?;
+            let server = worker.boot(run_muster(["worker"]))?;
+            server.wait_for_line("READY", LONG)?;
+            worker.publish()?;
+            Ok(Self { lab, client, worker, server })
+        };
+        match up() {
+            Ok(pair) => pair,
+            Err(error) => panic!("the lab did not come up: {error}"),
+        }
+    }
+
+    /// Runs a shell line on the client, in which `ssh` and `rsh` reach the worker by the first word
+    /// of their arguments that is no option.
+    ///
+    /// # Panics
+    /// Where it does not end in time.
+    #[must_use]
+    pub fn sh(&self, line: &str) -> Output {
+        match self.client.run(self.line(line), LONG) {
+            Ok(output) => output,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The command of [`Pair::sh`].
+    #[must_use]
+    pub fn line(&self, line: &str) -> Cmd {
+        let client = lab::openssh::CLIENT.join(" ");
+        let muster = muster().display().to_string();
+        Cmd::sh(format!(
+            "ssh() {{ command ssh {client} -p 2222 \"$@\"; }}\n\
+             rsh() {{ {muster} rsh \"$@\"; }}\nw={WORKER}\n{line}"
+        ))
+    }
 }

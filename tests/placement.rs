@@ -1,7 +1,7 @@
 //! Promise: a job whose ranks run elsewhere than planned is a failure that names both places, whatever
 //! mpirun says of it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use lab::{Cmd, FileSpec, Host, HostSpec, Install, MpiJob};
 use muster_tests::{Cluster, LONG, run_muster};

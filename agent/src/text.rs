@@ -1,6 +1,6 @@
 //! Words for people: how muster speaks on stderr, and small matters of text.
 //!
-//! Must not write to stdout, which belongs to ranks and to data that was asked for.
+//! Must not write its own words to stdout, which belongs to ranks and to data that was asked for.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -14,6 +14,33 @@ pub fn say(words: &str) {
     }
     // Without a stderr there is nobody to tell.
     let _ = std::io::stderr().write_all(lines.as_bytes());
+}
+
+/// Gives the data that was asked for on stdout. A reader that has gone had what it wanted.
+///
+/// # Errors
+/// Stdout is a file on a full disk, or worse.
+pub fn give(data: &str) -> Result<(), OutputError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(OutputError(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Stdout did not take what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("write to standard output: {0}")]
+pub struct OutputError(pub std::io::Error);
+
+impl Explain for OutputError {
+    fn class(&self) -> Class {
+        Class::LocalResource
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("is the disk full that standard output goes to?".into())
+    }
 }
 
 /// Says why muster ends: the error, its causes, the hint, and the class with its code.

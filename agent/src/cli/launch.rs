@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::reach::{count, time};
 use super::{HostArgs, ReachArgs};
 
 /// Flags of `muster launch`.
@@ -27,17 +28,17 @@ use super::{HostArgs, ReachArgs};
 )]
 pub struct LaunchArgs {
     /// Ranks to start [default: all slots]
-    #[arg(short = 'n', long = "ranks", visible_alias = "np", value_name = "N")]
+    #[arg(short = 'n', long = "ranks", visible_alias = "np", value_name = "N", value_parser = count)]
     pub ranks: Option<NonZeroU32>,
     /// Slots of each host whose hostfile line says nothing [default: its CPU limit]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub slots: Option<NonZeroU32>,
     /// The MPI launcher to use [default: mpirun or mpiexec on PATH]
     #[arg(long, env = "MUSTER_MPIRUN", value_name = "PATH")]
     pub mpirun: Option<PathBuf>,
     /// How long the job may take to end after SIGTERM, before SIGKILL
     #[arg(long, env = "MUSTER_GRACE", default_value = "10s", value_name = "TIME",
-          value_parser = humantime::parse_duration)]
+          value_parser = time)]
     pub grace: Duration,
     /// Print hostfile, argv and environment with reasons, and start nothing
     #[arg(long)]

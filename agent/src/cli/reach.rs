@@ -8,6 +8,22 @@ use clap::Args;
 
 use crate::ssh::client::HostKeys;
 
+/// A number of things of which there must be one at least.
+pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("expected a number from 1 to {}", u32::MAX))
+}
+
+/// A port to connect to.
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port != 0);
+    port.ok_or_else(|| "expected a port from 1 to 65535".to_owned())
+}
+
+/// A duration.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a time such as 500ms, 30s or 10m".into())
+}
+
 /// Who the hosts are. Nothing given: the hostfile that the operator's environment names, else
 /// /etc/mpi/hostfile, else this machine alone.
 #[derive(Debug, Clone, Default, Args)]
@@ -23,7 +39,7 @@ pub struct HostArgs {
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
     /// Number of workers behind --service
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     pub workers: Option<NonZeroU32>,
     /// Names of the workers behind --service, {i} counting from 0: pi-worker-{i}
     #[arg(long, value_name = "PATTERN")]
@@ -35,7 +51,8 @@ pub struct HostArgs {
 #[command(next_help_heading = "Connection")]
 pub struct ReachArgs {
     /// Port of the workers
-    #[arg(short, long, env = "MUSTER_PORT", default_value_t = 2222, value_name = "PORT")]
+    #[arg(short, long, env = "MUSTER_PORT", default_value_t = 2222, value_name = "PORT",
+          value_parser = port)]
     pub port: u16,
     /// Directory of the job's SSH key [default: $MUSTER_KEY_DIR, ~/.ssh, /root/.ssh,
     /// /home/mpiuser/.ssh, the first that holds one]
@@ -46,6 +63,6 @@ pub struct ReachArgs {
     pub host_key: HostKeys,
     /// How long all workers together may take to become ready
     #[arg(long, env = "MUSTER_WAIT_TIMEOUT", default_value = "10m", value_name = "TIME",
-          value_parser = humantime::parse_duration)]
+          value_parser = time)]
     pub wait_timeout: Duration,
 }

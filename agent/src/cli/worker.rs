@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::reach::time;
+
+/// A port to listen on.
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "expected a port from 0 to 65535".to_owned())
+}
+
 /// Flags of `muster worker`.
 #[derive(Debug, Args)]
 #[command(
@@ -21,7 +28,8 @@ use clap::Args;
 )]
 pub struct WorkerArgs {
     /// Port to listen on; 0 picks a free one
-    #[arg(short, long, env = "MUSTER_PORT", default_value_t = 2222, value_name = "PORT")]
+    #[arg(short, long, env = "MUSTER_PORT", default_value_t = 2222, value_name = "PORT",
+          value_parser = port)]
     pub port: u16,
     /// Address to listen on, may be given again [default: every address]
     #[arg(long, value_name = "IP", value_delimiter = ',')]
@@ -32,11 +40,11 @@ pub struct WorkerArgs {
     pub key_dir: Option<PathBuf>,
     /// How long commands may take to end when the platform stops this worker (SIGTERM)
     #[arg(long, env = "MUSTER_GRACE", default_value = "10s", value_name = "TIME",
-          value_parser = humantime::parse_duration)]
+          value_parser = time)]
     pub grace: Duration,
     /// How long commands live on when the connection that started them is lost
     #[arg(long, env = "MUSTER_ORPHAN_GRACE", default_value = "3s", value_name = "TIME",
-          value_parser = humantime::parse_duration)]
+          value_parser = time)]
     pub orphan_grace: Duration,
     /// Variables that a client may set for its commands (SetEnv); a trailing * matches any rest
     #[arg(

@@ -12,6 +12,7 @@ use crate::discovery::locate::locate;
 use crate::discovery::lookup::Lookup;
 use crate::discovery::render::render;
 use crate::exit::{Class, Failure};
+use crate::text::give;
 
 /// Resolves once and prints.
 pub(super) fn run(args: &HostsArgs) -> Result<Class, Failure> {
@@ -23,7 +24,7 @@ pub(super) fn run(args: &HostsArgs) -> Result<Class, Failure> {
         let lookup: Arc<dyn Lookup> = Arc::new(resolver);
         Ok(locate(specs, &lookup).await)
     })?;
-    print!("{}", render(args.format, &hosts.source, &located));
+    give(&render(args.format, &hosts.source, &located))?;
     let all = located.iter().all(|host| host.addresses.is_ok());
     Ok(if all { Class::Ok } else { Class::NameResolution })
 }

@@ -17,7 +17,7 @@ use crate::launch::stage::{self, RunDir};
 use crate::plan::{build, render};
 use crate::process::guard::{self, Guarded};
 use crate::process::reaper::Reaper;
-use crate::text::{say, verdict_line};
+use crate::text::{give, say, verdict_line};
 
 /// Runs the job and returns its exit code.
 pub(super) fn run(args: LaunchArgs) -> Result<u8, Failure> {
@@ -56,8 +56,8 @@ async fn launch(config: LaunchConfig, guarded: Guarded) -> Result<Outcome, Failu
     let plan = build(&request)?;
     if config.dry_run {
         match config.json {
-            true => println!("{:#}", render::json(&plan)),
-            false => print!("{}", render::text(&plan)),
+            true => give(&format!("{:#}\n", render::json(&plan)))?,
+            false => give(&render::text(&plan))?,
         }
         return Ok(Outcome { code: 0, class: Some(Class::Ok), lines: Vec::new() });
     }

@@ -5,11 +5,12 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Class, Failure, RuntimeError};
-use crate::text::{complain, verdict_line};
+use crate::text::{complain, say, verdict_line};
 
 mod hosts;
 mod launch;
@@ -27,10 +28,11 @@ pub fn run() -> ExitCode {
     }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            let code = if error.use_stderr() { Class::Config } else { Class::Ok };
-            return ExitCode::from(code.code());
+        Err(error) if error.use_stderr() => return ExitCode::from(refuse(&error)),
+        Err(help) => {
+            // Whoever asked for help and did not read it has had enough.
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     log_to_stderr(cli.verbose);
@@ -40,10 +42,44 @@ pub fn run() -> ExitCode {
         Command::Rsh(args) => return rsh::run(args.arguments),
         Command::Hosts(args) => hosts::run(&args).map(Class::code),
         Command::Wait(args) => wait::run(&args).map(Class::code),
-        Command::Completions(args) => Ok(shell::completions(&args)),
+        Command::Completions(args) => shell::completions(&args).map(Class::code),
         Command::Man(args) => shell::man(&args).map(Class::code),
     };
     ExitCode::from(result.unwrap_or_else(|failure| fail(&failure)))
+}
+
+/// Says what is wrong with the command line, in clap's words and our form.
+fn refuse(error: &clap::Error) -> u8 {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Where nobody reads it, the code still tells.
+        let _ = error.print();
+        return Class::Config.code();
+    }
+    let text = error.render().to_string();
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("For more"));
+    let mut words = lines.collect::<Vec<_>>().join("\n");
+    words += match variable(error) {
+        Some(name) => format!("\nhint: the value is that of {name} in the environment"),
+        None => "\nhint: add --help instead for what can be given".to_owned(),
+    }
+    .as_str();
+    say(&words);
+    verdict_line(Class::Config);
+    Class::Config.code()
+}
+
+/// The variable that a bad value came from; clap's own words name the flag that was not given.
+fn variable(error: &clap::Error) -> Option<String> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let flag = context(ContextKind::InvalidArg)?.split(' ').next()?.strip_prefix("--")?;
+    let value = context(ContextKind::InvalidValue)?;
+    let cli = Cli::command();
+    let mut arguments = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+    let name = arguments.find(|argument| argument.get_long() == Some(flag))?.get_env()?;
+    (std::env::var_os(name)? == *value).then(|| name.to_string_lossy().into_owned())
 }
 
 fn fail(failure: &Failure) -> u8 {
@@ -63,6 +99,8 @@ fn log_to_stderr(verbose: u8) {
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
+        // Told by eprintln!, which panics where nobody reads stderr any more.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .compact()
         .init();

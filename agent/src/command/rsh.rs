@@ -12,7 +12,7 @@ use crate::exit::Explain as _;
 use crate::rsh::{FAILED, Outcome};
 use crate::ssh::client::Ended;
 use crate::ssh::options;
-use crate::text::say;
+use crate::text::{give, say};
 
 /// The names by which the binary is a remote-shell agent.
 const NAMES: [&str; 3] = ["ssh", "rsh", "remsh"];
@@ -39,8 +39,11 @@ pub(super) fn run(words: Vec<OsString>) -> ExitCode {
     if words.first().is_some_and(|word| word == "--help") {
         let mut cli = Cli::command();
         let help = cli.find_subcommand_mut("rsh").map(clap::Command::render_long_help);
-        print!("{}", help.map(|help| help.to_string()).unwrap_or_default());
-        return ExitCode::SUCCESS;
+        let help = help.map(|help| help.to_string()).unwrap_or_default();
+        return match give(&help) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string(), error.hint()),
+        };
     }
     let options = match options::parse(words) {
         Ok(options) => options,

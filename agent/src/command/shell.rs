@@ -5,35 +5,28 @@ use clap_mangen::Man;
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
 use crate::exit::{Class, Explain, Failure};
+use crate::text::{OutputError, give};
 
 /// Prints a completion script.
-pub(super) fn completions(args: &CompletionsArgs) -> u8 {
-    clap_complete::generate(args.shell, &mut Cli::command(), "muster", &mut std::io::stdout());
-    Class::Ok.code()
+pub(super) fn completions(args: &CompletionsArgs) -> Result<Class, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "muster", &mut script);
+    give(&String::from_utf8_lossy(&script))?;
+    Ok(Class::Ok)
 }
 
-/// Why there is no manual page.
+/// There is no such manual page.
 #[derive(Debug, thiserror::Error)]
-enum ManError {
-    #[error("print a manual page: there is no subcommand '{0}'")]
-    Unknown(String),
-    #[error("print a manual page: {0}")]
-    Write(#[from] std::io::Error),
-}
+#[error("print a manual page: there is no subcommand '{0}'")]
+struct NoPage(String);
 
-impl Explain for ManError {
+impl Explain for NoPage {
     fn class(&self) -> Class {
-        match self {
-            Self::Unknown(_) => Class::Config,
-            Self::Write(_) => Class::LocalResource,
-        }
+        Class::Config
     }
 
     fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unknown(_) => Some("muster --help lists the subcommands".into()),
-            Self::Write(_) => None,
-        }
+        Some("muster --help lists the subcommands".into())
     }
 }
 
@@ -45,9 +38,11 @@ pub(super) fn man(args: &ManArgs) -> Result<Class, Failure> {
         None => cli,
         Some(name) => match cli.find_subcommand(name) {
             Some(found) => found.clone().display_name(format!("muster-{name}")),
-            None => return Err(ManError::Unknown(name.clone()).into()),
+            None => return Err(NoPage(name.clone()).into()),
         },
     };
-    Man::new(page).render(&mut std::io::stdout()).map_err(ManError::Write)?;
+    let mut text = Vec::new();
+    Man::new(page).render(&mut text).map_err(OutputError)?;
+    give(&String::from_utf8_lossy(&text))?;
     Ok(Class::Ok)
 }

@@ -145,8 +145,29 @@ pub fn wait(
 ) -> Result<(Hosts, Reach), Problems> {
     let mut problems = Problems(Vec::new());
     let hosts = problems.note(hosts(host_args, env, &own.hostname));
+    if hosts.as_ref().is_some_and(|hosts| hosts.list == HostList::Local) {
+        problems.note::<()>(Err(NoHosts));
+    }
     let reach = problems.note(reach(reach_args, env));
-    hosts.zip(reach).ok_or(problems)
+    hosts.zip(reach).filter(|_| problems.0.is_empty()).ok_or(problems)
+}
+
+/// There is nobody to wait for.
+#[derive(Debug, thiserror::Error)]
+#[error("find hosts to wait for: no flag, variable or hostfile names any")]
+struct NoHosts;
+
+impl Explain for NoHosts {
+    fn class(&self) -> Class {
+        Class::Config
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            "name them with --hosts, --hostfile or --service, or mount the operator's hostfile here"
+                .into(),
+        )
+    }
 }
 
 /// Who the hosts are.
@@ -165,7 +186,7 @@ pub fn hosts(
 
 fn reach(args: &ReachArgs, env: &Environment) -> Result<Reach, keys::KeyError> {
     let key = keys::find(&keys::directories(args.key_dir.as_deref(), env))?;
-    let login = Login { key, user: user_name(env), host_keys: args.host_key };
+    let login = Login { key, user: user_name(env), host_keys: args.host_key, host: String::new() };
     let patience = Patience { total: args.wait_timeout, ..Patience::default() };
     Ok(Reach { port: args.port, login, patience })
 }

@@ -5,21 +5,22 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::timeout;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::event::Event;
 use super::fleet::{Fleet, Way};
 use super::socket::{Kind, Request, read_frame, write_frame};
 use crate::exit::{Class, Explain};
+use crate::process::carry::carry;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::Child;
 use crate::ssh::client::{Connection, Ended, ExecEvent};
@@ -27,12 +28,6 @@ use crate::worker::shell;
 
 /// The mark of what the engine starts on its own machine.
 const SESSION: &str = "launcher";
-
-/// How long output is still carried after a command on this machine has ended.
-const LINGER: Duration = Duration::from_millis(500);
-
-/// Bytes that are read at a time from a command on this machine.
-const CHUNK: usize = 32 * 1024;
 
 /// What a request needs to be served.
 #[derive(Clone)]
@@ -106,6 +101,7 @@ impl Engine {
         let Some((host, way)) = self.fleet.find(&request.host) else {
             return agent.send(Kind::NotOurs, &[]).await;
         };
+        agent.send(Kind::Ours, &[]).await?;
         tracing::debug!(%host, command = %String::from_utf8_lossy(&command), "agent called");
         self.report(Event::AgentCalled(host.clone())).await;
         let ended = match way {
@@ -145,28 +141,26 @@ impl Engine {
         let child =
             shell::start(&self.reaper, command, env, SESSION).map_err(|error| error.to_string())?;
         let Child { id, stdin, stdout, stderr, exit } = child;
-        let mut input = pin!(agent.input(read, Input::Pipe(stdin)));
-        let output = async {
-            tokio::join!(agent.carry(stdout, Kind::Stdout), agent.carry(stderr, Kind::Stderr))
-        };
+        let (exited, after_exit) = watch::channel(false);
+        let output = carry(stdout, after_exit.clone(), async |data| {
+            agent.send(Kind::Stdout, &data).await.is_ok()
+        });
+        let errors =
+            carry(stderr, after_exit, async |data| agent.send(Kind::Stderr, &data).await.is_ok());
         let end = async {
-            let (mut output, mut exit) = (pin!(output), exit);
-            tokio::select! {
-                exited = &mut exit => {
-                    // What the command left behind may hold its output open for ever.
-                    let _ = timeout(LINGER, output).await;
-                    exited
-                }
-                _ = &mut output => exit.await,
-            }
+            let status = exit.await;
+            exited.send_replace(true);
+            status
         };
+        let finished = async { tokio::join!(end, output, errors) };
         tokio::select! {
-            exited = end => match exited {
+            (exited, (), ()) = finished => match exited {
                 Ok(exited) => Ok(Some(Ended::Status(exited.status))),
                 Err(error) => Err(error.to_string()),
             },
-            left = &mut input => {
-                self.reaper.signal(id.pid, nix::sys::signal::Signal::SIGTERM);
+            left = agent.input(read, Input::Pipe(stdin)) => {
+                // Its group is gone only when it has just ended.
+                let _ = killpg(Pid::from_raw(id.pid), Signal::SIGTERM);
                 Ok(left.ended())
             }
         }
@@ -258,22 +252,6 @@ impl Agent {
                 },
                 Ok((Kind::Stopped, _)) => return Left::Stopped,
                 Ok(_) | Err(_) => return Left::Vanished,
-            }
-        }
-    }
-
-    /// Carries an output stream of a command on this machine.
-    async fn carry(&self, pipe: Option<pipe::Receiver>, kind: Kind) {
-        let Some(mut pipe) = pipe else { return };
-        let mut buffer = vec![0; CHUNK];
-        loop {
-            match pipe.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => {
-                    if self.send(kind, &buffer[..n]).await.is_err() {
-                        return;
-                    }
-                }
             }
         }
     }

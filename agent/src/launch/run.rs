@@ -25,7 +25,7 @@ use crate::plan::Plan;
 use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
-use crate::process::scope::Scope;
+use crate::process::scope::{SESSION_VARIABLE, Scope};
 use crate::process::spawn::{Child, spawn};
 use crate::process::status::WaitStatus;
 use crate::ssh::control::ToWorker;
@@ -154,6 +154,8 @@ fn start(plan: &Plan, reaper: &Reaper) -> Result<Child, Failure> {
     let program = words.next().cloned().unwrap_or_else(|| OsString::from("mpirun"));
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    // A launch inside another's session: Hydra would carry that mark to the hosts, over theirs.
+    command.env_remove(SESSION_VARIABLE);
     for setting in plan.env.iter().filter(|setting| !setting.kept) {
         command.env(&setting.name, &setting.value);
     }

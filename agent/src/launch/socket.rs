@@ -27,6 +27,8 @@ pub enum Kind {
     StdinEnd,
     /// To the engine: the agent was told to stop by a signal.
     Stopped,
+    /// To the agent, first: the host is of this job, send the input.
+    Ours,
     /// To the agent: standard output.
     Stdout,
     /// To the agent: standard error.
@@ -35,17 +37,18 @@ pub enum Kind {
     Ended,
     /// To the agent, last: the command could not be started, in words.
     Failed,
-    /// To the agent, last: the host is none of this job's; dial it yourself.
+    /// To the agent, first and last: the host is none of this job's; dial it yourself.
     NotOurs,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Request,
         Self::Command,
         Self::Stdin,
         Self::StdinEnd,
         Self::Stopped,
+        Self::Ours,
         Self::Stdout,
         Self::Stderr,
         Self::Ended,
@@ -62,6 +65,7 @@ impl Kind {
             Self::Stdin => b'i',
             Self::StdinEnd => b'e',
             Self::Stopped => b't',
+            Self::Ours => b'a',
             Self::Stdout => b'O',
             Self::Stderr => b'E',
             Self::Ended => b'S',

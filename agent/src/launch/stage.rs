@@ -22,7 +22,7 @@ use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
 use crate::plan::{Family, Plan, PlanHost, Request, slots};
 use crate::readiness::callback;
-use crate::readiness::wait::{Link, OwnHost, Ready, wait};
+use crate::readiness::wait::{Link, OwnHost, Patience, Ready, wait};
 use crate::text::say;
 
 /// Between two questions for a service whose pods are not all there.
@@ -54,13 +54,14 @@ pub async fn gather(
         return Ok(Vec::new());
     }
     say(&format!("{} hosts from {}", specs.len(), hosts.source));
+    let rest = deadline.saturating_duration_since(Instant::now());
     let mut ready = wait(
         specs,
         Arc::clone(own),
         reach.port,
         resolver,
         reach.login.clone(),
-        reach.patience,
+        Patience { total: rest, ..reach.patience },
         |line| say(&line),
     )
     .await?;

@@ -2,19 +2,21 @@
 //!
 //! Must not judge what a failure means for a family; that is the caller's to say.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::wait::{Link, Ready};
 use crate::exit::{Class, Explain};
 use crate::ids::HostName;
 use crate::ssh::control::{ToLauncher, ToWorker};
 
-/// How long a worker may take to resolve a name and open a connection.
+/// How long all workers together may take to resolve a name and open a connection.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What workers found when they called back.
@@ -54,29 +56,45 @@ impl Explain for CutOff {
     }
 }
 
+/// Listeners for the calls, one for each of our addresses; closed when dropped.
+#[derive(Default)]
+struct Doors {
+    open: HashMap<IpAddr, SocketAddr>,
+    answering: JoinSet<()>,
+}
+
+impl Doors {
+    /// Where calls to this address of ours are answered.
+    async fn open(&mut self, local: IpAddr) -> io::Result<SocketAddr> {
+        if let Some(address) = self.open.get(&local) {
+            return Ok(*address);
+        }
+        let listener = TcpListener::bind((local, 0)).await?;
+        let address = listener.local_addr()?;
+        // Accepting is all that a call back needs; what connects is closed again at once.
+        self.answering.spawn(async move { while listener.accept().await.is_ok() {} });
+        self.open.insert(local, address);
+        Ok(address)
+    }
+}
+
 /// Has every muster worker resolve `name` and connect back, all at once.
 pub async fn check(hosts: &mut [Ready], name: &str) -> CallBacks {
     let mut found = CallBacks::default();
-    let mut listening = JoinSet::new();
+    let mut doors = Doors::default();
     let mut asked = Vec::new();
+    let deadline = Instant::now() + LIMIT;
     for host in hosts.iter_mut() {
         let Link::Worker(connection, control) = &host.link else { continue };
         // Bound to the address by which this worker sees us, so that the right interface is proved.
-        let local = SocketAddr::new(connection.local().ip(), 0);
-        let bound = async {
-            let listener = TcpListener::bind(local).await?;
-            let address = listener.local_addr()?;
-            Ok::<_, std::io::Error>((listener, address))
-        };
-        let (listener, address) = match bound.await {
-            Ok(bound) => bound,
+        let local = connection.local().ip();
+        let address = match doors.open(local).await {
+            Ok(address) => address,
             Err(error) => {
                 found.cut_off.push((host.spec.name.clone(), format!("listen on {local}: {error}")));
                 continue;
             }
         };
-        // Accepting is all that a call back needs; what connects is closed again at once.
-        listening.spawn(timeout(LIMIT, async move { listener.accept().await.map(drop) }));
         let message = ToWorker::CallBack { name: name.to_owned(), address };
         match control.sender.send(&message).await {
             Ok(()) => asked.push(host),
@@ -85,7 +103,7 @@ pub async fn check(hosts: &mut [Ready], name: &str) -> CallBacks {
     }
     for host in asked {
         let Link::Worker(_, control) = &mut host.link else { continue };
-        let answer = timeout(LIMIT, control.receiver.next()).await;
+        let answer = timeout_at(deadline, control.receiver.next()).await;
         let host = &host.spec.name;
         match answer {
             Ok(Ok(Some(ToLauncher::CalledBack { name_error, connect_error }))) => {

@@ -128,8 +128,11 @@ impl Gate {
     }
 
     /// Notes the state of the host at `index`; the time counts from when it last changed.
+    ///
+    /// Ready is the last state: news of an earlier attempt may arrive after it, by another way.
     pub fn set(&mut self, index: usize, state: HostState, now: Duration) {
-        if let Some(entry) = self.entries.get_mut(index) {
+        let entry = self.entries.get_mut(index);
+        if let Some(entry) = entry.filter(|entry| entry.state != HostState::Ready) {
             let same_kind = std::mem::discriminant(&entry.state) == std::mem::discriminant(&state);
             // Between attempts a host is Resolved for a moment; the trouble before it is what lasts.
             if state == HostState::Resolved && entry.state != HostState::Unknown {
@@ -312,6 +315,13 @@ mod tests {
         gate.set(0, HostState::Resolved, seconds(5));
         gate.set(0, HostState::Refused, seconds(6));
         assert_eq!(gate.progress(seconds(8)), "0/1 workers ready; w: connection refused (6 s)");
+    }
+
+    #[test]
+    fn ready_is_the_last_state() {
+        let mut gate = gate(&[("w", HostState::Ready, 2)]);
+        gate.set(0, HostState::Refused, seconds(3));
+        assert!(gate.is_open());
     }
 
     #[test]

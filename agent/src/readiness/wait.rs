@@ -191,6 +191,7 @@ impl<L: Lookup + Sync> Attempt<L> {
         if let Some(user) = &self.host.user {
             self.login.user.clone_from(user);
         }
+        self.login.host = self.host.name.to_string();
         loop {
             match self.once().await {
                 Ok(ready) => return (self.index, ready),

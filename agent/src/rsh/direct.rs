@@ -2,23 +2,26 @@
 //!
 //! Must not be on the path of a launch, where the engine has connections already.
 
-use std::io::Write;
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::io::AsyncReadExt;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use super::{Outcome, bytes, variables};
+use super::{Outcome, bytes, unwritten, variables};
 use crate::config::env::Environment;
 use crate::discovery::dns::Resolver;
 use crate::discovery::lookup::Lookup;
 use crate::exit::Explain;
 use crate::ids::HostName;
-use crate::ssh::client::{Connection, DialError, ExecEvent, HostKeys, Login};
+use crate::ssh::client::{
+    Connection, DialError, ExecEvent, ExecEvents, ExecStdin, HostKeys, Login,
+};
 use crate::ssh::keys;
 use crate::ssh::options::{Family, RshOptions};
 
@@ -30,6 +33,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Attempts to connect, at most; operators ask for ten.
 const MAX_ATTEMPTS: u32 = 100;
+
+/// Bytes of standard input that are read at a time.
+const CHUNK: usize = 32 * 1024;
 
 /// Between attempts, as ssh has it.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -71,7 +77,8 @@ fn login(options: &RshOptions, env: &Environment) -> Result<Login, Box<Outcome>>
         }
     };
     let user = options.user.clone().unwrap_or_else(|| user_name(env));
-    Ok(Login { key, user, host_keys })
+    let host = options.host_name.clone().unwrap_or_else(|| options.host.to_string());
+    Ok(Login { key, user, host_keys, host })
 }
 
 fn port(options: &RshOptions, env: &Environment) -> Result<u16, Box<Outcome>> {
@@ -128,7 +135,7 @@ async fn over_own_connection(
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(failure) => return Outcome::Failed(failure, hint(&login, port)),
+            Err((words, hint)) => return Outcome::Failed(words, hint),
         }
     };
     let env = variables(options, env);
@@ -136,59 +143,65 @@ async fn over_own_connection(
         Ok(exec) => exec,
         Err(error) => return Outcome::Failed(error.to_string(), None),
     };
-    let (mut events, input) = exec.split();
-    let mut carrying = Box::pin(async {
-        let mut stdin = tokio::io::stdin();
-        loop {
-            if options.stdin_null {
-                break;
-            }
-            let mut buffer = vec![0; 32 * 1024];
-            match stdin.read(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(n) => buffer.truncate(n),
-            }
-            if input.write(Bytes::from(buffer)).await.is_err() {
-                return;
-            }
-        }
-        // The connection's end shows itself on the other side.
-        let _ = input.eof().await;
-    });
-    let mut input_open = true;
+    let (events, input) = exec.split();
+    let outcome = tokio::select! {
+        outcome = carry_output(events) => outcome,
+        never = carry_input(&input, options.stdin_null) => match never {},
+    };
+    connection.close().await;
+    outcome
+}
+
+/// Carries what the command writes until it ends. Not on the runtime's own thread, which must
+/// answer the server's questions for a sign of life while nobody reads our output.
+async fn carry_output(mut events: ExecEvents) -> Outcome {
+    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            () = &mut carrying, if input_open => {
-                input_open = false;
-                continue;
-            }
-        };
-        let written = match event {
-            ExecEvent::Stdout(data) => {
-                let mut stdout = std::io::stdout().lock();
-                stdout.write_all(&data).and_then(|()| stdout.flush())
-            }
-            ExecEvent::Stderr(data) => std::io::stderr().write_all(&data),
-            ExecEvent::Ended(ended) => {
-                connection.close().await;
-                return Outcome::Ended(ended);
-            }
+        let written = match events.next().await {
+            ExecEvent::Stdout(data) => write(&mut stdout, &data).await,
+            ExecEvent::Stderr(data) => write(&mut stderr, &data).await,
+            ExecEvent::Ended(ended) => return Outcome::Ended(ended),
         };
         if let Err(error) = written {
-            return Outcome::Failed(format!("write the command's output: {error}"), None);
+            return unwritten(&error);
         }
     }
 }
 
-async fn connect(options: &RshOptions, login: &Login, port: u16) -> Result<Connection, String> {
+async fn write(stream: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
+    stream.write_all(data).await?;
+    stream.flush().await
+}
+
+/// Carries standard input to its end; what comes of it shows itself on the other side.
+async fn carry_input(input: &ExecStdin, nothing: bool) -> Infallible {
+    let mut stdin = tokio::io::stdin();
+    let mut buffer = BytesMut::new();
+    loop {
+        if nothing {
+            break;
+        }
+        buffer.reserve(CHUNK);
+        match stdin.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        if input.write(buffer.split().freeze()).await.is_err() {
+            break;
+        }
+    }
+    let _ = input.eof().await;
+    pending().await
+}
+
+/// What failed, and what to do about it.
+type Unreached = (String, Option<String>);
+
+async fn connect(options: &RshOptions, login: &Login, port: u16) -> Result<Connection, Unreached> {
     let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-    let name = match &options.host_name {
-        Some(name) => HostName::from(name.as_str()),
-        None => options.host.clone(),
-    };
-    let mut last = format!("connect to {name}: no address of the wanted family");
-    for address in addresses(&name, limit).await? {
+    let name = HostName::from(login.host.as_str());
+    let mut last = (format!("connect to {name}: no address of the wanted family"), None);
+    for address in addresses(&name, limit).await.map_err(|words| (words, None))? {
         let wanted = match options.family {
             None => true,
             Some(Family::V4) => address.is_ipv4(),
@@ -200,7 +213,9 @@ async fn connect(options: &RshOptions, login: &Login, port: u16) -> Result<Conne
         let peer = SocketAddr::new(address, port);
         match Connection::dial(peer, login.clone(), limit).await {
             Ok(connection) => return Ok(connection),
-            Err(error) => last = format!("connect to {name} ({peer}): {}", words(&error, login)),
+            Err(error) => {
+                last = (format!("connect to {name} ({peer}): {error}"), hint(&error, login));
+            }
         }
     }
     Err(last)
@@ -214,19 +229,31 @@ async fn addresses(name: &HostName, limit: Duration) -> Result<Vec<IpAddr>, Stri
     }
 }
 
-fn words(error: &DialError, login: &Login) -> String {
-    let key: &Path = login.key.path();
-    match error {
-        DialError::KeyRefused => format!("{error} ({})", key.display()),
-        other => other.to_string(),
-    }
-}
-
-fn hint(login: &Login, port: u16) -> Option<String> {
-    (login.host_keys == HostKeys::Job).then(|| {
-        format!(
-            "muster workers listen on 2222 (asked for port {port}: -p or MUSTER_PORT); a stock sshd \
-             with a host key of its own needs MUSTER_HOST_KEY=known-hosts"
-        )
-    })
+fn hint(error: &DialError, login: &Login) -> Option<String> {
+    let hint = match (error, login.host_keys) {
+        (DialError::Refused, _) => {
+            "muster workers listen on port 2222, sshd on 22: -p or MUSTER_PORT".into()
+        }
+        (DialError::NotSsh, _) => "another service has this port: -p or MUSTER_PORT".into(),
+        (DialError::WrongHostKey, HostKeys::KnownHosts) => {
+            "list the host's key in ~/.ssh/known_hosts (ssh-keyscan prints it)".into()
+        }
+        (DialError::WrongHostKey, _) => {
+            "a stock sshd shows a key of its own: set its HostKey to the job's key, or \
+             MUSTER_HOST_KEY=known-hosts here; else another job's worker answers at this address"
+                .into()
+        }
+        (DialError::KeyRefused, _) => format!(
+            "{} does not open this host: do both sides mount this job's secret?",
+            login.key.path().display()
+        ),
+        (
+            DialError::TimedOut(_)
+            | DialError::Closed
+            | DialError::Unreachable(_)
+            | DialError::Protocol(_),
+            _,
+        ) => return None,
+    };
+    Some(hint)
 }

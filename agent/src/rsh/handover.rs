@@ -8,7 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::libc;
+use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::low_level::unregister;
 
 use super::{FAILED, Outcome, bytes, variables};
 use crate::config::env::Environment;
@@ -39,27 +42,36 @@ fn converse(
     options: &RshOptions,
     env: &Environment,
 ) -> io::Result<Option<Outcome>> {
-    stop_on_signals(stream)?;
+    let handlers = stop_on_signals(stream)?;
     let request = Request { host: options.host.to_string(), env: variables(options, env) };
     send(stream, Kind::Request, &serde_json::to_vec(&request)?)?;
     send(stream, Kind::Command, bytes(&options.command))?;
     let mut buffer = Vec::new();
-    let mut kind = if options.stdin_null {
+    // Nothing of the input is touched before: it may be for a connection of our own.
+    match receive(stream, &mut buffer)? {
+        Kind::Ours => {}
+        Kind::NotOurs => {
+            for handler in handlers {
+                unregister(handler);
+            }
+            return Ok(None);
+        }
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    }
+    if options.stdin_null {
         send(stream, Kind::StdinEnd, &[])?;
-        receive(stream, &mut buffer)?
     } else {
         let input = Arc::clone(stream);
         // Ends with the process: a read of a terminal cannot be called back.
         std::thread::Builder::new().stack_size(64 * 1024).spawn(move || carry_input(&input))?;
-        receive(stream, &mut buffer)?
-    };
+    }
     loop {
-        match kind {
+        let written = match receive(stream, &mut buffer)? {
             Kind::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(&buffer).and_then(|()| stdout.flush())?;
+                stdout.write_all(&buffer).and_then(|()| stdout.flush())
             }
-            Kind::Stderr => io::stderr().write_all(&buffer)?,
+            Kind::Stderr => io::stderr().write_all(&buffer),
             Kind::Ended => {
                 let ended: Ended = serde_json::from_slice(&buffer)?;
                 return Ok(Some(Outcome::Ended(ended)));
@@ -68,12 +80,11 @@ fn converse(
                 let words = String::from_utf8_lossy(&buffer).into_owned();
                 return Ok(Some(Outcome::Failed(words, None)));
             }
-            Kind::NotOurs => return Ok(None),
-            Kind::Request | Kind::Command | Kind::Stdin | Kind::StdinEnd | Kind::Stopped => {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        if let Err(error) = written {
+            return Ok(Some(super::unwritten(&error)));
         }
-        kind = receive(stream, &mut buffer)?;
     }
 }
 
@@ -99,17 +110,23 @@ fn carry_input(stream: &UnixStream) {
 
 /// mpirun ends its agents by a signal. The engine must learn that this is no accident, and the
 /// process must end with 255, never of the signal.
-fn stop_on_signals(stream: &UnixStream) -> io::Result<()> {
+fn stop_on_signals(stream: &UnixStream) -> io::Result<Vec<SigId>> {
     let fd = stream.as_raw_fd();
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
-        let stop = move || {
-            // SAFETY: write is async-signal-safe, the descriptor is never closed before the process
-            // ends, and the buffer is static.
-            unsafe { nix::libc::write(fd, STOPPED.as_ptr().cast(), STOPPED.len()) };
-            signal_hook::low_level::exit(FAILED.into());
+    let stop = move || {
+        // Not even where the engine's end is full may this wait.
+        // SAFETY: send is async-signal-safe, the buffer is static, and the descriptor is open for
+        // as long as the handler is registered.
+        unsafe {
+            libc::send(
+                fd,
+                STOPPED.as_ptr().cast(),
+                STOPPED.len(),
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
         };
-        // SAFETY: the handler calls nothing but write and _exit.
-        unsafe { signal_hook::low_level::register(signal, stop) }?;
-    }
-    Ok(())
+        signal_hook::low_level::exit(FAILED.into());
+    };
+    // SAFETY: the handler calls nothing but send and _exit.
+    let register = |signal| unsafe { signal_hook::low_level::register(signal, stop) };
+    [SIGTERM, SIGINT, SIGHUP].into_iter().map(register).collect()
 }

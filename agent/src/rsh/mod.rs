@@ -4,6 +4,7 @@
 //! each host, all at once.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -59,6 +60,11 @@ fn variables(options: &RshOptions, env: &Environment) -> Vec<(String, String)> {
     let sent = env.iter().filter(|(name, _)| sends(name));
     let set = options.set_env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     sent.chain(set).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The command's output has nowhere to go.
+fn unwritten(error: &io::Error) -> Outcome {
+    Outcome::Failed(format!("write the command's output: {error}"), None)
 }
 
 fn bytes(command: &OsStr) -> &[u8] {

@@ -42,6 +42,8 @@ pub struct Login {
     pub user: String,
     /// Whom to believe.
     pub host_keys: HostKeys,
+    /// The host's name, by which known_hosts may list it; its address counts as well.
+    pub host: String,
 }
 
 /// Why a host could not be connected to; the words are the host's state in the progress line.
@@ -115,8 +117,10 @@ impl client::Handler for Handler {
             HostKeys::Job => self.login.key.is(key),
             HostKeys::Any => true,
             HostKeys::KnownHosts => {
-                let host = self.peer.ip().to_string();
-                known_hosts::check_known_hosts(&host, self.peer.port(), key).unwrap_or(false)
+                let known = |host: &str| {
+                    known_hosts::check_known_hosts(host, self.peer.port(), key).unwrap_or(false)
+                };
+                known(&self.login.host) || known(&self.peer.ip().to_string())
             }
         })
     }
@@ -201,7 +205,7 @@ impl Connection {
         let result = timeout_at(deadline, authenticated)
             .await
             .map_err(|_| DialError::TimedOut("authenticating"))?
-            .map_err(|_| DialError::KeyRefused)?;
+            .map_err(DialError::Protocol)?;
         match result {
             AuthResult::Success => Ok(Self { handle, brake, ended: ended_rx, peer, local }),
             AuthResult::Failure { .. } => Err(DialError::KeyRefused),
@@ -268,7 +272,11 @@ impl Connection {
                 let receiver = ControlReceiver { read, gauge, frames: Frames::default() };
                 Ok(Some((ControlSender { write }, receiver)))
             }
-            Err(ChannelError::Refused) => Ok(None),
+            Err(ChannelError::Refused) => {
+                // An open channel counts against the sessions that sshd allows (MaxSessions).
+                write.close().await?;
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -2,30 +2,25 @@
 //!
 //! Must not choose what is run or how; it moves bytes and reports the end once.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use russh::server::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use russh::{ChannelMsg, ChannelReadHalf, Sig};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::session::Line;
-use super::wire::{self, Gauge};
+use super::wire::Gauge;
 use crate::exit::Explain;
+use crate::process::carry::carry;
 use crate::process::reaper::Exited;
 use crate::process::spawn::Child;
 use crate::process::status::{WaitStatus, from_ssh_name, ssh_name};
-
-/// How long the output of a command that has ended is still read when nothing comes any more: a
-/// process that it left behind may hold the pipe open for ever.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// SSH's number of the standard error stream (RFC 4254 section 5.2).
 const STDERR: u32 = 1;
@@ -34,6 +29,7 @@ const STDERR: u32 = 1;
 pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
     let Line { link, mut read, write, handle, gauge } = line;
     let id = link.id;
+    let _untold = link.worker.untold();
     let child = match link.worker.start(id, &command, &env) {
         Ok(child) => child,
         Err(error) => {
@@ -53,8 +49,11 @@ pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
     tracing::debug!(%id, pid = process.pid, "started");
     let (exited, after_exit) = watch::channel(false);
     let Child { stdin, stdout, stderr, exit, .. } = child;
-    let output = pump(stdout, &write, None, after_exit.clone());
-    let errors = pump(stderr, &write, Some(STDERR), after_exit);
+    let output =
+        carry(stdout, after_exit.clone(), async |data| write.data_bytes(data).await.is_ok());
+    let errors = carry(stderr, after_exit, async |data| {
+        write.extended_data_bytes(STDERR, data).await.is_ok()
+    });
     let mut peer_left = pin!(listen(&mut read, stdin, &gauge, process.pid));
     let end = async {
         let status = exit.await;
@@ -88,24 +87,39 @@ pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
 }
 
 /// Carries the peer's input to the command, and its signals; returns when the peer left.
+///
+/// A command that does not read its input must not hide either of them, so what it has not taken
+/// yet waits here. The brake bounds it: what waits is not counted as consumed.
 async fn listen(
     read: &mut ChannelReadHalf,
     mut stdin: Option<pipe::Sender>,
     gauge: &Gauge,
     group: i32,
 ) {
+    let mut waiting = VecDeque::new();
+    let mut over = false;
     loop {
-        match read.wait().await {
-            Some(ChannelMsg::Data { data }) => {
-                if let Some(pipe) = &mut stdin
-                    && write_or_leave(pipe, &data).await.is_err()
-                {
+        if over && waiting.is_empty() {
+            stdin = None;
+        }
+        let message = tokio::select! {
+            message = read.wait() => message,
+            written = feed(&mut stdin, &mut waiting, gauge), if !waiting.is_empty() => {
+                if written.is_err() {
                     // The command closed its input; what still comes is thrown away.
                     stdin = None;
                 }
+                continue;
+            }
+        };
+        match message {
+            Some(ChannelMsg::Data { data }) if !over => {
+                waiting.push_back(Waiting { length: data.len(), rest: data });
+            }
+            Some(ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. }) => {
                 gauge.consumed(data.len());
             }
-            Some(ChannelMsg::Eof) => stdin = None,
+            Some(ChannelMsg::Eof) => over = true,
             Some(ChannelMsg::Signal { signal }) => signal_group(group, &signal),
             Some(ChannelMsg::Close) | None => return,
             Some(_) => {}
@@ -113,8 +127,30 @@ async fn listen(
     }
 }
 
-async fn write_or_leave(pipe: &mut pipe::Sender, data: &Bytes) -> io::Result<()> {
-    pipe.write_all(data).await
+/// A message of the peer's input that the command has not taken yet.
+struct Waiting {
+    length: usize,
+    rest: Bytes,
+}
+
+/// Gives the command more of its input, or throws it away where it takes none. May be cancelled.
+async fn feed(
+    stdin: &mut Option<pipe::Sender>,
+    waiting: &mut VecDeque<Waiting>,
+    gauge: &Gauge,
+) -> io::Result<()> {
+    let Some(first) = waiting.front_mut() else { return Ok(()) };
+    if let Some(pipe) = stdin {
+        let written = pipe.write(&first.rest).await?;
+        first.rest.advance(written);
+    } else {
+        first.rest.clear();
+    }
+    if first.rest.is_empty() {
+        gauge.consumed(first.length);
+        waiting.pop_front();
+    }
+    Ok(())
 }
 
 fn signal_group(group: i32, signal: &Sig) {
@@ -127,42 +163,4 @@ fn signal_group(group: i32, signal: &Sig) {
 
 fn signal_to_ssh(signal: i32) -> Sig {
     super::signal_from_name(&ssh_name(signal))
-}
-
-/// Carries one output stream to the peer, as fast as the peer takes it.
-async fn pump(
-    pipe: Option<pipe::Receiver>,
-    write: &ChannelWriteHalf<Msg>,
-    stream: Option<u32>,
-    mut exited: watch::Receiver<bool>,
-) {
-    let Some(mut pipe) = pipe else { return };
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(wire::PACKET as usize);
-        let over = *exited.borrow();
-        let read = if over {
-            match timeout(LINGER, pipe.read_buf(&mut buffer)).await {
-                Ok(read) => read,
-                Err(_) => return,
-            }
-        } else {
-            tokio::select! {
-                read = pipe.read_buf(&mut buffer) => read,
-                _ = exited.changed() => continue,
-            }
-        };
-        match read {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        let data = buffer.split().freeze();
-        let sent = match stream {
-            None => write.data_bytes(data).await,
-            Some(stream) => write.extended_data_bytes(stream, data).await,
-        };
-        if sent.is_err() {
-            return;
-        }
-    }
 }

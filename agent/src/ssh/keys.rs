@@ -2,6 +2,7 @@
 //!
 //! Must not log, print or copy key material anywhere; errors name the file, never its content.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,10 +21,17 @@ const FILE_NAMES: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
 const MAX_KEY_BYTES: u64 = 64 * 1024;
 
 /// The one key pair that every pod of the job holds; it authenticates both ends.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct JobKey {
     private: Arc<PrivateKey>,
     path: PathBuf,
+}
+
+impl fmt::Debug for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the key itself, whatever the types below would show.
+        f.debug_struct("JobKey").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl JobKey {

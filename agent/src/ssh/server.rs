@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
 use russh::server::{self, Config};
-use russh::{MethodKind, MethodSet};
+use russh::{Disconnect, MethodKind, MethodSet};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use super::keys::JobKey;
 use super::session::{Handler, Link};
@@ -24,8 +25,9 @@ use crate::worker::Worker;
 const LOGIN_GRACE: Duration = Duration::from_secs(20);
 
 /// Peers that may be proving it at one time. A launcher makes one connection, tree spawn a few;
-/// the rest of the room is for port scanners, which must not lock the launcher out.
-const MAX_STRANGERS: usize = 512;
+/// the rest of the room is for port scanners, which must not lock the launcher out. Each costs two
+/// descriptors, and commands need what is left of the usual 1,024.
+const MAX_STRANGERS: usize = 256;
 
 /// How long accepting rests when the process is out of file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -110,20 +112,22 @@ pub fn config(key: &JobKey) -> Arc<Config> {
     })
 }
 
-/// Accepts until `stop` turns true.
-pub async fn accept(listener: TcpListener, worker: Arc<Worker>, mut stop: watch::Receiver<bool>) {
+/// Accepts until the platform stops the worker; returns the connections that are open then.
+pub async fn accept(listener: TcpListener, worker: Arc<Worker>) -> JoinSet<()> {
     let config = config(worker.key());
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            Some(_) = connections.join_next() => continue,
+            _ = worker.stop_announced() => return connections,
         };
         match accepted {
             Ok((stream, peer)) => match Arc::clone(&strangers).try_acquire_owned() {
                 Ok(permit) => {
                     let serving = serve(stream, peer, Arc::clone(&worker), config.clone(), permit);
-                    tokio::spawn(serving);
+                    connections.spawn(serving);
                 }
                 Err(_) => tracing::warn!(%peer, "refused: {MAX_STRANGERS} unproven connections"),
             },
@@ -165,7 +169,9 @@ async fn serve(
         Err(_) => return tracing::debug!(%peer, "no SSH greeting within {LOGIN_GRACE:?}"),
     };
     tokio::select! {
-        () = authenticated.notified() => drop(permit),
+        // First, so that what a peer started is cleared up also where it has left again already.
+        biased;
+        () = authenticated.notified() => drop((permit, socket)),
         ended = &mut session => {
             return tracing::debug!(%peer, ?ended, "ended before it was authenticated");
         }
@@ -176,7 +182,16 @@ async fn serve(
         }
     }
     tracing::debug!(%peer, %id, "authenticated");
-    let ended = session.await;
+    let handle = session.handle();
+    let ended = tokio::select! {
+        ended = &mut session => ended,
+        () = worker.left() => {
+            let why = "this worker was told to stop".to_owned();
+            // Where this fails the connection is gone.
+            let _ = handle.disconnect(Disconnect::ByApplication, why, String::new()).await;
+            session.await
+        }
+    };
     tracing::debug!(%peer, %id, ?ended, "connection ended");
     worker.connection_ended(id);
 }

@@ -50,6 +50,10 @@ pub struct Settings {
 /// Between SIGTERM and SIGKILL for processes whose launcher is gone: nobody waits for them.
 const ORPHAN_KILL: Duration = Duration::from_secs(2);
 
+/// How long peers may take to hear how their commands ended, when the platform stops this worker;
+/// and then once more for them to say good-bye.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+
 /// The state of a worker, shared by its connections.
 pub struct Worker {
     key: JobKey,
@@ -59,7 +63,27 @@ pub struct Worker {
     connections: AtomicU64,
     launchers: Mutex<HashSet<u64>>,
     started: Notify,
-    stopping: watch::Sender<bool>,
+    running: watch::Sender<usize>,
+    phase: watch::Sender<Phase>,
+}
+
+/// How far the end of a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// The platform stops it; its commands have some time to end.
+    Stopping,
+    /// Nothing runs any more; connections are closed.
+    Leaving,
+}
+
+/// A command whose end the peer has not been told yet.
+pub struct Untold<'a>(&'a Worker);
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
+    }
 }
 
 impl Worker {
@@ -74,7 +98,8 @@ impl Worker {
             connections: AtomicU64::new(0),
             launchers: Mutex::new(HashSet::new()),
             started: Notify::new(),
-            stopping: watch::channel(false).0,
+            running: watch::channel(0).0,
+            phase: watch::channel(Phase::Serving).0,
         }
     }
 
@@ -168,16 +193,39 @@ impl Worker {
         })
     }
 
+    /// Counts a command until its peer has been told how it ended.
+    pub fn untold(&self) -> Untold<'_> {
+        self.running.send_modify(|running| *running += 1);
+        Untold(self)
+    }
+
     /// Tells the launchers that the platform stops this worker.
     pub fn announce_stop(&self) {
-        self.stopping.send_replace(true);
+        self.phase.send_replace(Phase::Stopping);
     }
 
     /// Resolves, with the grace, when the platform stops this worker.
     pub async fn stop_announced(&self) -> Duration {
-        // The sender lives in self, so waiting cannot fail.
-        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+        self.reached(Phase::Stopping).await;
         self.settings.grace
+    }
+
+    /// Waits until every peer knows how its commands ended, then has all connections closed.
+    pub async fn leave(&self) {
+        let mut running = self.running.subscribe();
+        // The senders live in self, so waiting cannot fail.
+        let told = running.wait_for(|running| *running == 0);
+        let _ = tokio::time::timeout(FAREWELL, told).await;
+        self.phase.send_replace(Phase::Leaving);
+    }
+
+    /// Resolves when connections are to be closed.
+    pub async fn left(&self) {
+        self.reached(Phase::Leaving).await;
+    }
+
+    async fn reached(&self, phase: Phase) {
+        let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
     fn launchers(&self) -> MutexGuard<'_, HashSet<u64>> {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::{Settings, Worker};
+use super::{FAREWELL, Settings, Worker};
 use crate::exit::{Class, Failure};
 use crate::process::end::end;
 use crate::process::guard::Guarded;
@@ -50,10 +50,9 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let ready = ready_line(&bound, &config);
     let grace = config.settings.grace;
     let worker = Arc::new(Worker::new(config.key, config.hello, config.settings, reaper));
-    let (stopping, stopped) = watch::channel(false);
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(server::accept(listener, Arc::clone(&worker), stopped.clone()));
+        accepting.spawn(server::accept(listener, Arc::clone(&worker)));
     }
     // Nobody reads it where stdout is closed; serving goes on.
     let mut stdout = std::io::stdout().lock();
@@ -61,7 +60,6 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     drop(stdout);
 
     let told = stop.next().await;
-    stopping.send_replace(true);
     let Some(signal) = told else {
         // Killed is not told: the launchers see the connection end, and take this worker for lost.
         say("the parent process was killed");
@@ -70,7 +68,7 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     };
     say(&format!("received {signal}; commands have {} s to end", grace.as_secs()));
     worker.announce_stop();
-    accepting.join_all().await;
+    let connections = accepting.join_all().await;
     let everything = end(Scope::all_descendants(), grace);
     tokio::select! {
         ended = everything => {
@@ -82,6 +80,14 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
             let _ = end(Scope::all_descendants(), Duration::ZERO).await;
         }
     }
+    worker.leave().await;
+    let closed = async {
+        for connections in connections {
+            connections.join_all().await;
+        }
+    };
+    // A peer that does not answer has lost its chance.
+    let _ = timeout(FAREWELL, closed).await;
     Ok(Class::Terminated)
 }
 
