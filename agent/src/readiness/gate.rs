@@ -129,7 +129,8 @@ impl Gate {
 
     /// Notes the state of the host at `index`; the time counts from when it last changed.
     ///
-    /// Ready is the last state: news of an earlier attempt may arrive after it, by another way.
+    /// News of an earlier attempt may arrive after a host became ready, by another way; only
+    /// [`lost`](Self::lost) takes that back.
     pub fn set(&mut self, index: usize, state: HostState, now: Duration) {
         let entry = self.entries.get_mut(index);
         if let Some(entry) = entry.filter(|entry| entry.state != HostState::Ready) {
@@ -142,6 +143,14 @@ impl Gate {
                 entry.since = now;
             }
             entry.state = state;
+        }
+    }
+
+    /// Notes that a host which was ready is so no more.
+    pub fn lost(&mut self, index: usize, reason: &str, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.state = HostState::Failed(format!("was ready, then lost: {reason}"));
+            entry.since = now;
         }
     }
 

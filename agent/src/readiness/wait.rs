@@ -146,8 +146,7 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
             Some((index, state)) = news.recv() => gate.set(index, state, start.elapsed()),
             Some(Ok((index, reason))) = losses.join_next() => {
                 ready[index] = None;
-                let words = format!("was ready, then lost: {reason}");
-                gate.set(index, HostState::Failed(words), start.elapsed());
+                gate.lost(index, &reason, start.elapsed());
                 attempts.spawn(attempt(index).repeat());
             }
             Some(Ok((index, host))) = attempts.join_next() => {
