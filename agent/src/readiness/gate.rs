@@ -14,6 +14,8 @@ pub enum HostState {
     Unknown,
     /// DNS has no address for it; the words of the resolver.
     NoName(String),
+    /// No time can give it an address: there is no name server, or this is no name.
+    Unresolvable(String),
     /// It has an address and is being dialled.
     Resolved,
     /// Nothing listens on the port.
@@ -38,7 +40,7 @@ impl HostState {
     pub fn words(&self) -> String {
         match self {
             Self::Unknown => "not tried yet".into(),
-            Self::NoName(why) => why.clone(),
+            Self::NoName(why) | Self::Unresolvable(why) => why.clone(),
             Self::Resolved => "dialling".into(),
             Self::Refused => "connection refused".into(),
             Self::TimedOut(stage) => format!("timed out while {stage}"),
@@ -55,6 +57,10 @@ impl HostState {
             Self::Unknown | Self::NoName(_) => {
                 "is the pod running, and its headless service there? A name appears only once its \
                  pod is Ready unless the service sets publishNotReadyAddresses"
+            }
+            Self::Unresolvable(_) => {
+                "give the pod a dnsPolicy with a name server, or list the hosts by name or address \
+                 as they are"
             }
             Self::Refused if port == 22 => "no server listens on port 22 there; muster's is 2222",
             Self::Refused => "does `muster worker` run there, on this port?",
@@ -135,13 +141,15 @@ impl Gate {
         self.ready() == self.entries.len()
     }
 
-    /// Whether waiting longer is of no use: a host's key trouble has lasted.
+    /// Whether waiting longer is of no use: a name cannot be resolved here, or a host's key trouble
+    /// has lasted.
     #[must_use]
     pub fn is_hopeless(&self, now: Duration) -> bool {
-        let lasting = |entry: &Entry| {
-            entry.state.is_key_trouble() && now.saturating_sub(entry.since) >= KEY_PATIENCE
+        let hopeless = |entry: &Entry| match &entry.state {
+            HostState::Unresolvable(_) => true,
+            state => state.is_key_trouble() && now.saturating_sub(entry.since) >= KEY_PATIENCE,
         };
-        self.entries.iter().any(lasting)
+        self.entries.iter().any(hopeless)
     }
 
     /// `12/16 workers ready; worker-3: no DNS record yet (14 s); worker-7: connection refused (2 s)`.
@@ -221,6 +229,10 @@ impl NotReady {
 
 impl Explain for NotReady {
     fn class(&self) -> Class {
+        let unresolvable = |missing: &Missing| matches!(missing.state, HostState::Unresolvable(_));
+        if self.missing.iter().any(unresolvable) {
+            return Class::Config;
+        }
         if self.missing.iter().any(|missing| missing.state.is_key_trouble()) {
             return Class::AuthFailed;
         }
@@ -298,6 +310,7 @@ mod tests {
             (vec![("a", HostState::Refused, 0), ("b", no_name(), 0)], Class::WorkersNotReady),
             (vec![("a", HostState::KeyRefused, 0), ("b", no_name(), 0)], Class::AuthFailed),
             (vec![("a", HostState::NotSsh, 0)], Class::WorkersNotReady),
+            (vec![("a", HostState::Unresolvable("no".into()), 0)], Class::Config),
         ] {
             let error = gate(&states).give_up(seconds(60));
             assert_eq!(error.class(), class, "{states:?}");
@@ -310,5 +323,11 @@ mod tests {
         let gate = gate(&[("a", HostState::KeyRefused, 10), ("b", HostState::Refused, 0)]);
         assert!(!gate.is_hopeless(seconds(39)));
         assert!(gate.is_hopeless(seconds(40)));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_hopeless_at_once() {
+        let unresolvable = HostState::Unresolvable("no name server".into());
+        assert!(gate(&[("a", unresolvable, 1)]).is_hopeless(seconds(1)));
     }
 }

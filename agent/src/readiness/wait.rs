@@ -14,6 +14,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::gate::{Gate, HostState, NotReady};
 use crate::discovery::HostSpec;
 use crate::discovery::lookup::Lookup;
+use crate::exit::{Class, Explain as _};
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
 use crate::ssh::client::{
@@ -145,7 +146,12 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
     let mut last = String::new();
     while !gate.is_open() {
         tokio::select! {
-            Some((index, state)) = news.recv() => gate.set(index, state, start.elapsed()),
+            Some((index, state)) = news.recv() => {
+                gate.set(index, state, start.elapsed());
+                if gate.is_hopeless(start.elapsed()) {
+                    return Err(gate.give_up(start.elapsed()));
+                }
+            }
             Some(Ok((index, host))) = tasks.join_next() => {
                 gate.set(index, HostState::Ready, start.elapsed());
                 ready[index] = Some(host);
@@ -209,11 +215,11 @@ impl<L: Lookup + Sync> Attempt<L> {
             return Ok(here());
         }
         // The address is asked for anew each time: a pod that was moved has another one.
-        let addresses = self
-            .resolver
-            .lookup(&self.host.name)
-            .await
-            .map_err(|error| HostState::NoName(error.to_string()))?;
+        let addresses =
+            self.resolver.lookup(&self.host.name).await.map_err(|error| match error.class() {
+                Class::Config => HostState::Unresolvable(error.to_string()),
+                _ => HostState::NoName(error.to_string()),
+            })?;
         if addresses.iter().any(|address| self.own.is_at(*address)) {
             return Ok(here());
         }
