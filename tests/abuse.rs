@@ -1,6 +1,6 @@
 //! Promise: whatever a stranger or a careless peer sends, a worker keeps serving the others and stays small.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

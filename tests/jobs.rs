@@ -3,25 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
-
 use lab::{Install, MpiJob};
-use muster_tests::{Cluster, LONG, run_muster};
-
-/// Ranks by the host that they say they run on; panics where a rank is missing or twice there.
-fn ranks_by_host(stdout: &str, size: usize) -> BTreeMap<String, Vec<usize>> {
-    let mut hosts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for line in stdout.lines().filter(|line| line.contains(&format!(" of {size} on "))) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let at = words.iter().position(|word| *word == "rank").unwrap();
-        let host = words.last().unwrap().split('.').next().unwrap();
-        hosts.entry(host.to_owned()).or_default().push(words[at + 1].parse().unwrap());
-    }
-    let mut all: Vec<usize> = hosts.values().flatten().copied().collect();
-    all.sort_unstable();
-    assert_eq!(all, (0..size).collect::<Vec<_>>(), "each rank once:\n{stdout}");
-    hosts
-}
+use muster_tests::{Cluster, LONG, ranks_by_host, run_muster};
 
 fn eight_ranks_on_four_hosts(install: Install) {
     let job = MpiJob::new("pi", install, 4).unwrap().slots(2);

@@ -2,11 +2,14 @@
 //!
 //! Must not look inside muster; it is run as an image would run it.
 
+#![expect(clippy::panic, reason = "a fixture fails its test by panicking")]
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::{Cmd, Host, HostSpec, KeyKind, KeyPair, Lab, MpiJob, Output, Proc};
+use lab::{Cmd, Host, HostSpec, KeyKind, KeyPair, Lab, LabError, MpiJob, Output, Proc};
 
 /// Longer than any of these steps takes on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -60,10 +63,19 @@ impl Cluster {
     /// Where the lab does not come up.
     #[must_use]
     pub fn start_with(job: &MpiJob, change: impl Fn(HostSpec) -> HostSpec) -> Self {
-        let up = || -> Result<Self, lab::LabError> {
+        let workers = job.all_workers().into_iter().map(&change).collect();
+        Self::of(workers, change(job.launcher()))
+    }
+
+    /// A cluster of these hosts.
+    ///
+    /// # Panics
+    /// Where the lab does not come up.
+    #[must_use]
+    pub fn of(workers: Vec<HostSpec>, launcher: HostSpec) -> Self {
+        let up = || -> Result<Self, LabError> {
             let lab = Lab::new()?;
-            let specs = job.all_workers().into_iter().map(&change);
-            let workers = lab.add_all(specs)?;
+            let workers = lab.add_all(workers)?;
             let mut servers = Vec::with_capacity(workers.len());
             for worker in &workers {
                 servers.push(worker.boot(run_muster(["worker"]))?);
@@ -72,7 +84,7 @@ impl Cluster {
                 server.wait_for_line("READY", LONG)?;
                 worker.publish()?;
             }
-            let launcher = lab.boot_idle([change(job.launcher())])?.remove(0);
+            let launcher = lab.boot_idle([launcher])?.remove(0);
             launcher.publish()?;
             Ok(Self { lab, workers, launcher, servers })
         };
@@ -81,6 +93,28 @@ impl Cluster {
             Err(error) => panic!("the lab did not come up: {error}"),
         }
     }
+}
+
+/// Ranks by the short name of the host that they say they run on, from what `ranks` prints.
+///
+/// # Panics
+/// Where a rank is missing or there twice.
+#[must_use]
+pub fn ranks_by_host(stdout: &str, size: usize) -> BTreeMap<String, Vec<usize>> {
+    let mut hosts: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for line in stdout.lines().filter(|line| line.contains(&format!(" of {size} on "))) {
+        let mut words = line.split_whitespace().skip_while(|word| *word != "rank").skip(1);
+        let rank = words.next().and_then(|word| word.parse().ok());
+        let host = words.last().and_then(|word| word.split('.').next());
+        match (rank, host) {
+            (Some(rank), Some(host)) => hosts.entry(host.to_owned()).or_default().push(rank),
+            _ => panic!("no rank and host in {line:?}"),
+        }
+    }
+    let mut all: Vec<usize> = hosts.values().flatten().copied().collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..size).collect::<Vec<_>>(), "each rank once:\n{stdout}");
+    hosts
 }
 
 /// A worker that nobody has launched anything on, and a host with OpenSSH from which to reach it.

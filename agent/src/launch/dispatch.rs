@@ -25,11 +25,17 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 /// How long the daemons of a job that ended well may take to follow mpirun.
 const SETTLING: Duration = Duration::from_secs(2);
 
+/// How long mpirun gets to end at most where a worker is lost: Open MPI 4 waits for that worker's
+/// daemon without end.
+const LOST_GRACE: Duration = Duration::from_secs(5);
+
 /// No mercy.
 const KILL_HERE: Response = Response::ClearHere { patience: Duration::ZERO, grace: Duration::ZERO };
 
-/// How long workers may take to clear up, beyond the grace they give.
-const CLEAR_LIMIT: Duration = Duration::from_secs(5);
+/// How long workers may take to clear up, beyond the grace they give. By then a worker has answered,
+/// or its connection is known to be lost: Open MPI may notice a silent host sooner than we do, and
+/// its own words must not be the last.
+const CLEAR_LIMIT: Duration = Duration::from_secs(15);
 
 /// What a launch is held to.
 #[derive(Debug, Clone)]
@@ -72,7 +78,7 @@ enum Cause {
     Lost(HostName, String),
     Evicted(HostName),
     Daemon(HostName, Ended),
-    Misplaced(Vec<String>),
+    Misplaced,
 }
 
 /// The state of one launch.
@@ -83,6 +89,7 @@ pub struct Dispatch {
     cause: Option<Cause>,
     mpirun: Option<WaitStatus>,
     reached: BTreeSet<HostName>,
+    ended_well: BTreeSet<HostName>,
     daemon_ended: Option<(HostName, Ended)>,
     ranks: BTreeMap<HostName, BTreeSet<u32>>,
     uncleared: BTreeSet<HostName>,
@@ -100,6 +107,7 @@ impl Dispatch {
             cause: None,
             mpirun: None,
             reached: BTreeSet::new(),
+            ended_well: BTreeSet::new(),
             daemon_ended: None,
             ranks: BTreeMap::new(),
             uncleared,
@@ -126,6 +134,7 @@ impl Dispatch {
             Event::WorkerLost(host, reason) => self.worker_lost(host, reason),
             Event::WorkerStopping(host, grace) => {
                 let words = format!("{host} was told to stop, with {} s of grace", grace.as_secs());
+                self.gone_while_clearing(&host, Cause::Evicted(host.clone()));
                 self.stop(Cause::Evicted(host), Stop::Terminate.number(), words)
             }
             Event::WorkerCleared(host, terminated, killed) => {
@@ -168,12 +177,17 @@ impl Dispatch {
             return Vec::new();
         }
         self.phase = Phase::Stopping;
+        let lost = matches!(cause, Cause::Lost(..));
         self.cause.get_or_insert(cause);
         vec![
             Response::Say(words),
             Response::Signal(signal),
-            Response::Arm(Timer::Grace, self.expected.grace),
+            Response::Arm(Timer::Grace, self.grace(lost)),
         ]
+    }
+
+    fn grace(&self, lost: bool) -> Duration {
+        if lost { self.expected.grace.min(LOST_GRACE) } else { self.expected.grace }
     }
 
     fn kill(&mut self, cause: Cause) -> Vec<Response> {
@@ -189,7 +203,8 @@ impl Dispatch {
         match (timer, self.phase) {
             (Timer::Grace, Phase::Stopping) => {
                 self.phase = Phase::Killing;
-                let words = format!("the grace of {} s is over", self.expected.grace.as_secs());
+                let lost = matches!(self.cause, Some(Cause::Lost(..)));
+                let words = format!("the grace of {} s is over", self.grace(lost).as_secs());
                 vec![Response::Say(words), KILL_HERE]
             }
             (Timer::DaemonLeft, Phase::Running) => match self.daemon_ended.clone() {
@@ -211,10 +226,13 @@ impl Dispatch {
     }
 
     fn agent_ended(&mut self, host: HostName, ended: Ended) -> Vec<Response> {
+        let well = ended == Ended::Status(WaitStatus::Exited(0));
+        if well {
+            self.ended_well.insert(host.clone());
+        }
         if self.phase != Phase::Running {
             return Vec::new();
         }
-        let well = ended == Ended::Status(WaitStatus::Exited(0));
         if well && self.expected.daemons_detach {
             return Vec::new();
         }
@@ -237,9 +255,8 @@ impl Dispatch {
         if planned || ranks.is_empty() || self.phase != Phase::Running {
             return self.announce(size);
         }
-        let lines = self.placement_lines();
         self.stop(
-            Cause::Misplaced(lines),
+            Cause::Misplaced,
             Stop::Terminate.number(),
             format!("{} ranks started on {host}, which is not in the plan", ranks.len()),
         )
@@ -257,15 +274,24 @@ impl Dispatch {
     }
 
     fn worker_lost(&mut self, host: HostName, reason: String) -> Vec<Response> {
-        let mut responses = match self.phase {
-            Phase::Running => {
-                let words = format!("lost {host}: {reason}");
-                self.stop(Cause::Lost(host.clone(), reason), Stop::Terminate.number(), words)
-            }
-            Phase::Stopping | Phase::Killing | Phase::Clearing | Phase::Done => Vec::new(),
-        };
+        let words = format!("lost {host}: {reason}");
+        let cause = Cause::Lost(host.clone(), reason);
+        self.gone_while_clearing(&host, cause.clone());
+        let mut responses = self.stop(cause, Stop::Terminate.number(), words);
         responses.extend(self.cleared(&host));
         responses
+    }
+
+    /// mpirun may notice before we do that a worker is gone. Then its own end is the consequence,
+    /// and the worker the cause, unless the worker had nothing more to do for a job that went well.
+    fn gone_while_clearing(&mut self, host: &HostName, cause: Cause) {
+        let done = self.mpirun == Some(WaitStatus::Exited(0))
+            && (self.expected.daemons_detach
+                || self.ended_well.contains(host)
+                || !self.reached.contains(host));
+        if self.phase == Phase::Clearing && !done {
+            self.cause.get_or_insert(cause);
+        }
     }
 
     fn cleared(&mut self, host: &HostName) -> Vec<Response> {
@@ -313,7 +339,7 @@ impl Dispatch {
                 by_class(Class::Evicted, vec![format!("worker {host} was told to stop")])
             }
             Some(Cause::Daemon(host, ended)) => daemon_outcome(host, ended),
-            Some(Cause::Misplaced(lines)) => by_class(Class::Placement, lines.clone()),
+            Some(Cause::Misplaced) => by_class(Class::Placement, self.placement_lines()),
             None => self.mpirun_outcome(),
         }
     }

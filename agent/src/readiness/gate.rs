@@ -12,7 +12,9 @@ use crate::ids::HostName;
 pub enum HostState {
     /// Nothing tried yet.
     Unknown,
-    /// DNS has no address for it; the words of the resolver.
+    /// DNS says that there is no such name; which ones were asked for, in the resolver's words.
+    Absent(String),
+    /// DNS could not be asked; the words of the resolver.
     NoName(String),
     /// No time can give it an address: there is no name server, or this is no name.
     Unresolvable(String),
@@ -24,6 +26,8 @@ pub enum HostState {
     TimedOut(String),
     /// The port answers with something else than SSH.
     NotSsh,
+    /// The port takes a connection and closes it during the handshake.
+    Closed,
     /// It showed a host key that is not the job's.
     WrongHostKey,
     /// It does not accept the job's key.
@@ -40,11 +44,13 @@ impl HostState {
     pub fn words(&self) -> String {
         match self {
             Self::Unknown => "not tried yet".into(),
+            Self::Absent(_) => "no DNS record yet".into(),
             Self::NoName(why) | Self::Unresolvable(why) => why.clone(),
-            Self::Resolved => "dialling".into(),
+            Self::Resolved => "no answer yet".into(),
             Self::Refused => "connection refused".into(),
             Self::TimedOut(stage) => format!("timed out while {stage}"),
             Self::NotSsh => "not an SSH server".into(),
+            Self::Closed => "closed the connection during the SSH handshake".into(),
             Self::WrongHostKey => "wrong host key".into(),
             Self::KeyRefused => "key refused".into(),
             Self::Failed(why) => why.clone(),
@@ -52,11 +58,23 @@ impl HostState {
         }
     }
 
+    /// The words for the end of the wait, with what helps to find the cause.
+    fn last_words(&self) -> String {
+        match self {
+            Self::Absent(why) => format!("no DNS record: {why}"),
+            other => other.words(),
+        }
+    }
+
     fn hint(&self, port: u16) -> &'static str {
         match self {
-            Self::Unknown | Self::NoName(_) => {
+            Self::Unknown | Self::Absent(_) => {
                 "is the pod running, and its headless service there? A name appears only once its \
                  pod is Ready unless the service sets publishNotReadyAddresses"
+            }
+            Self::NoName(_) => {
+                "check the cluster's DNS pods and that a NetworkPolicy lets this pod reach port \
+                 53, UDP and TCP"
             }
             Self::Unresolvable(_) => {
                 "give the pod a dnsPolicy with a name server, or list the hosts by name or address \
@@ -68,6 +86,10 @@ impl HostState {
                 "does a NetworkPolicy or firewall drop the packets, or is the node gone?"
             }
             Self::NotSsh => "another service has this port; see --port on both sides",
+            Self::Closed => {
+                "another service or a proxy has this port (see --port on both sides), or a stock \
+                 sshd there is at its MaxStartups"
+            }
             Self::WrongHostKey => {
                 "a stock sshd shows its own host key: set its HostKey to the job's key, or use \
                  --host-key=known-hosts; else another job's worker answers at this address"
@@ -112,11 +134,8 @@ impl Gate {
     }
 
     /// Notes the state of the host at `index`; the time counts from when it last changed.
-    ///
-    /// Ready is the last state: news of an earlier attempt may arrive after it, by another way.
     pub fn set(&mut self, index: usize, state: HostState, now: Duration) {
-        let entry = self.entries.get_mut(index);
-        if let Some(entry) = entry.filter(|entry| entry.state != HostState::Ready) {
+        if let Some(entry) = self.entries.get_mut(index) {
             let same_kind = std::mem::discriminant(&entry.state) == std::mem::discriminant(&state);
             // Between attempts a host is Resolved for a moment; the trouble before it is what lasts.
             if state == HostState::Resolved && entry.state != HostState::Unknown {
@@ -155,11 +174,21 @@ impl Gate {
     /// `12/16 workers ready; worker-3: no DNS record yet (14 s); worker-7: connection refused (2 s)`.
     #[must_use]
     pub fn progress(&self, now: Duration) -> String {
+        self.line(|entry| format!(" ({} s)", now.saturating_sub(entry.since).as_secs()))
+    }
+
+    /// The same without times: what tells a change from the passing of time.
+    #[must_use]
+    pub fn picture(&self) -> String {
+        self.line(|_| String::new())
+    }
+
+    fn line(&self, time: impl Fn(&Entry) -> String) -> String {
         let mut line = format!("{}/{} workers ready", self.ready(), self.entries.len());
         let missing: Vec<&Entry> = self.missing().collect();
         for entry in missing.iter().take(NAMED) {
-            let seconds = now.saturating_sub(entry.since).as_secs();
-            line += &format!("; {}: {} ({seconds} s)", entry.name.short(), entry.state.words());
+            let (name, words) = (entry.name.short(), entry.state.words());
+            line += &format!("; {name}: {words}{}", time(entry));
         }
         if missing.len() > NAMED {
             line += &format!("; and {} more", missing.len() - NAMED);
@@ -218,7 +247,7 @@ impl NotReady {
             self.waited.as_secs()
         );
         for missing in self.missing.iter().take(LISTED) {
-            text += &format!("\n  {}: {}", missing.host, missing.state.words());
+            text += &format!("\n  {}: {}", missing.host, missing.state.last_words());
         }
         if self.missing.len() > LISTED {
             text += &format!("\n  and {} more", self.missing.len() - LISTED);
@@ -236,8 +265,10 @@ impl Explain for NotReady {
         if self.missing.iter().any(|missing| missing.state.is_key_trouble()) {
             return Class::AuthFailed;
         }
-        let unnamed =
-            |missing: &Missing| matches!(missing.state, HostState::NoName(_) | HostState::Unknown);
+        let unnamed = |missing: &Missing| {
+            use HostState::{Absent, NoName, Unknown};
+            matches!(missing.state, Absent(_) | NoName(_) | Unknown)
+        };
         if self.missing.iter().all(unnamed) {
             return Class::NameResolution;
         }
@@ -274,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_progress_line_names_what_is_waited_for() {
-        let no_name = HostState::NoName("no DNS record yet".into());
+        let no_name = HostState::Absent("no such name (asked for worker-1.job.)".into());
         let gate = gate(&[
             ("worker-0.job", HostState::Ready, 1),
             ("worker-1.job", no_name, 1),
@@ -296,15 +327,8 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_the_last_state() {
-        let mut gate = gate(&[("w", HostState::Ready, 2)]);
-        gate.set(0, HostState::Refused, seconds(3));
-        assert!(gate.is_open());
-    }
-
-    #[test]
     fn the_class_follows_from_what_is_missing() {
-        let no_name = || HostState::NoName("no DNS record yet".into());
+        let no_name = || HostState::Absent("no such name".into());
         for (states, class) in [
             (vec![("a", HostState::Ready, 0), ("b", no_name(), 0)], Class::NameResolution),
             (vec![("a", HostState::Refused, 0), ("b", no_name(), 0)], Class::WorkersNotReady),

@@ -4,4 +4,5 @@
 
 pub mod callback;
 pub mod gate;
+pub mod pace;
 pub mod wait;

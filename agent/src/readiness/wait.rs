@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
 use super::gate::{Gate, HostState, NotReady};
+use super::pace::Pace;
 use crate::discovery::HostSpec;
 use crate::discovery::lookup::Lookup;
 use crate::exit::{Class, Explain as _};
@@ -29,19 +30,16 @@ pub struct Patience {
     pub total: Duration,
     /// For one attempt at one host, from dialling to the hello.
     pub attempt: Duration,
-    /// Between progress lines.
-    pub report: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            total: Duration::from_secs(600),
-            attempt: Duration::from_secs(15),
-            report: Duration::from_secs(5),
-        }
+        Self { total: Duration::from_secs(600), attempt: Duration::from_secs(15) }
     }
 }
+
+/// How often it is asked whether there is something to say.
+const TICK: Duration = Duration::from_millis(500);
 
 /// Hosts that are dialled at one time.
 const DIALS: usize = 128;
@@ -106,6 +104,8 @@ pub struct Control {
 
 /// Waits until every host is ready, and hands the line of who is missing to `report` now and then.
 ///
+/// A host that was ready and is lost again, because its pod was moved, is waited for anew.
+///
 /// # Errors
 /// [`NotReady`] when the time is over, or when waiting longer cannot help.
 pub async fn wait<L: Lookup + Sync + Send + 'static>(
@@ -123,50 +123,55 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
     let mut ready: Vec<Option<Ready>> = hosts.iter().map(|_| None).collect();
     let (states, mut news) = mpsc::channel(hosts.len().max(1));
     let dials = Arc::new(Semaphore::new(DIALS));
-    let mut tasks = JoinSet::new();
-    for (index, host) in hosts.into_iter().enumerate() {
-        let attempt = Attempt {
-            index,
-            port: port(&host),
-            host,
-            own: Arc::clone(&own),
-            resolver: Arc::clone(&resolver),
-            login: login.clone(),
-            limit: patience.attempt,
-            dials: Arc::clone(&dials),
-            states: states.clone(),
-        };
-        tasks.spawn(attempt.repeat());
-    }
-    drop(states);
-    let mut ticks = interval(patience.report);
-    ticks.tick().await;
+    let attempt = |index: usize| Attempt {
+        index,
+        port: port(&hosts[index]),
+        host: hosts[index].clone(),
+        own: Arc::clone(&own),
+        resolver: Arc::clone(&resolver),
+        login: login.clone(),
+        limit: patience.attempt,
+        dials: Arc::clone(&dials),
+        states: states.clone(),
+    };
+    let mut attempts: JoinSet<_> = (0..hosts.len()).map(|index| attempt(index).repeat()).collect();
+    let mut losses = JoinSet::new();
+    let (mut ticks, mut pace) = (interval(TICK), Pace::default());
     let deadline = tokio::time::sleep_until(start + patience.total);
     tokio::pin!(deadline);
-    let mut last = String::new();
     while !gate.is_open() {
         tokio::select! {
+            // In this order, so that no older state of a host is noted over a newer one.
+            biased;
+            () = &mut deadline => return Err(gate.give_up(start.elapsed())),
             Some((index, state)) = news.recv() => {
                 gate.set(index, state, start.elapsed());
                 if gate.is_hopeless(start.elapsed()) {
                     return Err(gate.give_up(start.elapsed()));
                 }
             }
-            Some(Ok((index, host))) = tasks.join_next() => {
+            Some(Ok((index, reason))) = losses.join_next() => {
+                ready[index] = None;
+                let words = format!("was ready, then lost: {reason}");
+                gate.set(index, HostState::Failed(words), start.elapsed());
+                attempts.spawn(attempt(index).repeat());
+            }
+            Some(Ok((index, host))) = attempts.join_next() => {
                 gate.set(index, HostState::Ready, start.elapsed());
+                if let Link::Worker(connection, _) | Link::Plain(connection) = &host.link {
+                    let end = connection.ended();
+                    losses.spawn(async move { (index, end.await) });
+                }
                 ready[index] = Some(host);
             }
             _ = ticks.tick() => {
-                let line = gate.progress(start.elapsed());
-                if line != last {
-                    report(line.clone());
-                    last = line;
+                if pace.is_due(&gate.picture(), start.elapsed()) {
+                    report(gate.progress(start.elapsed()));
                 }
                 if gate.is_hopeless(start.elapsed()) {
                     return Err(gate.give_up(start.elapsed()));
                 }
             }
-            () = &mut deadline => return Err(gate.give_up(start.elapsed())),
         }
     }
     report(gate.progress(start.elapsed()));
@@ -215,11 +220,14 @@ impl<L: Lookup + Sync> Attempt<L> {
             return Ok(here());
         }
         // The address is asked for anew each time: a pod that was moved has another one.
-        let addresses =
-            self.resolver.lookup(&self.host.name).await.map_err(|error| match error.class() {
-                Class::Config => HostState::Unresolvable(error.to_string()),
-                _ => HostState::NoName(error.to_string()),
-            })?;
+        let addresses = self.resolver.lookup(&self.host.name).await.map_err(|error| {
+            let words = error.to_string();
+            match error.class() {
+                Class::Config => HostState::Unresolvable(words),
+                _ if error.is_absence() => HostState::Absent(words),
+                _ => HostState::NoName(words),
+            }
+        })?;
         if addresses.iter().any(|address| self.own.is_at(*address)) {
             return Ok(here());
         }
@@ -259,6 +267,7 @@ fn state_of(error: &DialError) -> HostState {
         DialError::Refused => HostState::Refused,
         DialError::TimedOut(stage) => HostState::TimedOut((*stage).to_owned()),
         DialError::NotSsh => HostState::NotSsh,
+        DialError::Closed => HostState::Closed,
         DialError::WrongHostKey => HostState::WrongHostKey,
         DialError::KeyRefused => HostState::KeyRefused,
         DialError::Unreachable(_) | DialError::Protocol(_) => HostState::Failed(error.to_string()),

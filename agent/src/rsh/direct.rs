@@ -177,7 +177,10 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Resul
 async fn carry_input(input: &ExecStdin, nothing: bool) -> Infallible {
     let mut stdin = tokio::io::stdin();
     let mut buffer = BytesMut::new();
-    while !nothing {
+    loop {
+        if nothing {
+            break;
+        }
         buffer.reserve(CHUNK);
         match stdin.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => break,
@@ -244,9 +247,13 @@ fn hint(error: &DialError, login: &Login) -> Option<String> {
             "{} does not open this host: do both sides mount this job's secret?",
             login.key.path().display()
         ),
-        (DialError::TimedOut(_) | DialError::Unreachable(_) | DialError::Protocol(_), _) => {
-            return None;
-        }
+        (
+            DialError::TimedOut(_)
+            | DialError::Closed
+            | DialError::Unreachable(_)
+            | DialError::Protocol(_),
+            _,
+        ) => return None,
     };
     Some(hint)
 }

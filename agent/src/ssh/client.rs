@@ -61,6 +61,9 @@ pub enum DialError {
     /// Something answers that does not speak SSH.
     #[error("not an SSH server")]
     NotSsh,
+    /// Something took the connection and closed it.
+    #[error("closed the connection during the SSH handshake")]
+    Closed,
     /// The server showed another key than the one that is believed.
     #[error("wrong host key")]
     WrongHostKey,
@@ -221,12 +224,14 @@ impl Connection {
         self.local
     }
 
-    /// Waits until the connection has ended, and says why.
-    pub async fn ended(&self) -> String {
+    /// Waits until the connection has ended, and says why; does not keep it open.
+    pub fn ended(&self) -> impl Future<Output = String> + Send + 'static {
         let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => "connection closed".into(),
+        async move {
+            match ended.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                Err(_) => "connection closed".into(),
+            }
         }
     }
 
@@ -305,10 +310,14 @@ fn config() -> Arc<client::Config> {
 fn handshake_error(error: russh::Error) -> DialError {
     match error {
         russh::Error::UnknownKey => DialError::WrongHostKey,
-        russh::Error::Version | russh::Error::Disconnect | russh::Error::PacketSize(_) => {
-            DialError::NotSsh
-        }
-        russh::Error::IO(error) => DialError::Unreachable(error),
+        russh::Error::Version | russh::Error::PacketSize(_) => DialError::NotSsh,
+        russh::Error::Disconnect => DialError::Closed,
+        russh::Error::IO(error) => match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe => DialError::Closed,
+            _ => DialError::Unreachable(error),
+        },
         other => DialError::Protocol(other),
     }
 }

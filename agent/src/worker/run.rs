@@ -60,7 +60,13 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     drop(stdout);
 
     let told = stop.next().await;
-    say(&format!("{told}; commands have {} s to end", grace.as_secs()));
+    let Some(signal) = told else {
+        // Killed is not told: the launchers see the connection end, and take this worker for lost.
+        say("the parent process was killed");
+        let _ = end(Scope::all_descendants(), Duration::ZERO).await;
+        return Ok(Class::Terminated);
+    };
+    say(&format!("received {signal}; commands have {} s to end", grace.as_secs()));
     worker.announce_stop();
     let connections = accepting.join_all().await;
     let everything = end(Scope::all_descendants(), grace);
@@ -128,15 +134,18 @@ impl StopSignals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    /// The next signal; none: the guard above this process was killed.
+    async fn next(&mut self) -> Option<&'static str> {
         tokio::select! {
-            _ = self.terminate.recv() => "received SIGTERM",
-            _ = self.interrupt.recv() => "received SIGINT",
-            _ = self.hang_up.recv() => "received SIGHUP",
+            // First, because the guard's end also brings the kernel's SIGTERM.
+            biased;
             () = &mut self.parent_gone, if !self.parent_is_gone => {
                 self.parent_is_gone = true;
-                "the parent process was killed"
+                None
             }
+            _ = self.terminate.recv() => Some("SIGTERM"),
+            _ = self.interrupt.recv() => Some("SIGINT"),
+            _ = self.hang_up.recv() => Some("SIGHUP"),
         }
     }
 }

@@ -274,6 +274,13 @@ impl Host {
         Ok(())
     }
 
+    /// Swallows every attempt from `address` to open a TCP connection to this host; connections in the other
+    /// direction work, as behind a NetworkPolicy for ingress. [`Host::heal`] does not undo it; not together with
+    /// [`Host::cut`].
+    pub fn bar(&self, address: Ipv4Addr) -> Result<()> {
+        self.inner.site.switch.bar(&self.state().port, address)
+    }
+
     /// Gives the host, which must be down, a new network at another address: the pod was rescheduled.
     /// DNS keeps the old one until it is told.
     pub fn move_to(&self, address: Ipv4Addr) -> Result<()> {

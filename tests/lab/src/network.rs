@@ -123,6 +123,19 @@ impl Switch {
         namespace::in_net(&self.net, || tool::tc(&lines))
     }
 
+    /// Swallows what would open a TCP connection from `address` to a host.
+    pub(crate) fn bar(&self, port: &Port, address: Ipv4Addr) -> Result<()> {
+        let device = &port.device;
+        // SYN without ACK, in the byte of TCP's flags behind an IP header without options.
+        let opening = "match ip protocol 6 0xff match u8 0x02 0x12 at 33";
+        let lines = format!(
+            "qdisc add dev {device} clsact\n\
+             filter add dev {device} egress protocol ip prio 1 u32 match ip src {address}/32 {opening} \
+             action mirred egress redirect dev sink\n"
+        );
+        namespace::in_net(&self.net, || tool::tc(&lines))
+    }
+
     /// Undoes [`Switch::cut`].
     pub(crate) fn heal(&self, port: &Port) -> Result<()> {
         namespace::in_net(&self.net, || {

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A process of a host.
@@ -23,6 +24,13 @@ pub struct ProcessInfo {
     pub state: char,
     /// The command line, words joined by single spaces; the bracketed name of a zombie.
     pub cmdline: String,
+}
+
+impl ProcessInfo {
+    /// Sends it a signal; nothing happens if it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(self.outer, signal);
+    }
 }
 
 /// All processes in a PID namespace, PID 1 first.

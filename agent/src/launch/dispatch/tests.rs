@@ -93,6 +93,46 @@ fn how_launches_end() {
             172,
         ),
         (
+            "a worker is lost, and mpirun notices first",
+            [
+                &reached()[..],
+                &[MpirunEnded(exited(205)), WorkerCleared(host("a"), 0, 0)],
+                &[WorkerLost(host("b"), "no sign of life".into())],
+            ]
+            .concat(),
+            172,
+        ),
+        (
+            "a worker is lost, and Open MPI 5 notices first and says 0",
+            [
+                &reached()[..],
+                &[MpirunEnded(exited(0)), WorkerLost(host("b"), "no sign of life".into())],
+                &[WorkerCleared(host("a"), 0, 0)],
+            ]
+            .concat(),
+            172,
+        ),
+        (
+            "a worker goes away after its part of a job that went well",
+            [
+                &reached()[..],
+                &[AgentEnded(host("b"), failed(0)), MpirunEnded(exited(0))],
+                &[WorkerLost(host("b"), "gone".into()), WorkerCleared(host("a"), 0, 0)],
+            ]
+            .concat(),
+            0,
+        ),
+        (
+            "a worker is evicted, and mpirun notices first",
+            [
+                &reached()[..],
+                &[MpirunEnded(exited(1)), WorkerStopping(host("b"), Duration::from_secs(30))],
+                &cleared(),
+            ]
+            .concat(),
+            173,
+        ),
+        (
             "a worker is evicted",
             [
                 &reached()[..],

@@ -1,0 +1,213 @@
+//! Promise: workers may come in any order and move while they are waited for; the log says who is missing
+//! and why; one that never comes ends the wait in time, by name.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lab::dns::RecordType;
+use lab::{Cmd, Host, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc, Signal};
+use muster_tests::{Cluster, LONG, ranks_by_host, run_muster};
+
+/// An address in the lab's network at which nobody is.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 77, 99, 9);
+
+/// A job whose workers are scheduled, but not up.
+struct Scene {
+    lab: Lab,
+    workers: Vec<Host>,
+    launcher: Host,
+}
+
+fn scene(job: &MpiJob) -> Scene {
+    let lab = Lab::new().unwrap();
+    let workers = lab.add_all(job.all_workers()).unwrap();
+    let launcher = lab.boot_idle([job.launcher()]).unwrap().remove(0);
+    launcher.publish().unwrap();
+    Scene { lab, workers, launcher }
+}
+
+fn serve(worker: &Host) -> Arc<Proc> {
+    let server = worker.boot(run_muster(["worker"])).unwrap();
+    server.wait_for_line("READY", LONG).unwrap();
+    server
+}
+
+fn come_up(worker: &Host) -> Arc<Proc> {
+    let server = serve(worker);
+    worker.publish().unwrap();
+    server
+}
+
+fn ranks_hello() -> Cmd {
+    let program = Install::OpenMpi4.program("ranks").display().to_string();
+    run_muster(["launch", "--", &program, "hello"])
+}
+
+fn assert_job_ran(output: &Output, hosts: usize) {
+    assert!(output.success(), "{output:?}");
+    assert_eq!(ranks_by_host(&output.stdout, hosts).len(), hosts, "{output:?}");
+}
+
+#[test]
+fn the_job_starts_when_the_last_worker_is_ready() {
+    let scene = scene(&MpiJob::new("pi", Install::OpenMpi4, 4).unwrap());
+    let [first, slow, moved, last] = &scene.workers[..] else { panic!("four workers") };
+    let dns = scene.lab.dns();
+    // The node of this one is gone, but DNS still has its address.
+    dns.publish(&moved.full_name(), NOBODY).unwrap();
+
+    let launch = scene.launcher.spawn(ranks_hello()).unwrap();
+    let says = |words: &str| launch.wait_for_line(words, LONG).unwrap();
+    let line = says("0/4 workers ready; pi-worker-0: no DNS record yet (");
+    assert!(line.contains(" s); pi-worker-1: no DNS record yet ("), "how long: {line}");
+
+    come_up(first);
+    says("1/4 workers ready");
+    slow.publish().unwrap();
+    slow.boot_idle().unwrap();
+    says("pi-worker-1: connection refused (");
+    says("pi-worker-2: Host is unreachable");
+    slow.kill().unwrap();
+    serve(slow);
+    says("2/4 workers ready");
+    serve(moved);
+    dns.change(&moved.full_name(), moved.address()).unwrap();
+    says("3/4 workers ready; pi-worker-3: no DNS record yet (");
+    assert!(!launch.stdout_so_far().contains("hello"), "started too early: {}", launch.tail());
+
+    come_up(last);
+    assert_job_ran(&launch.output(LONG).unwrap(), 4);
+    let stderr = launch.stderr_so_far();
+    let at = |words: &str| stderr.find(words).unwrap_or_else(|| panic!("no {words:?}: {stderr}"));
+    let order = ["0/4", "1/4", "2/4", "3/4", "4/4"].map(at);
+    assert!(order.is_sorted(), "{stderr}");
+}
+
+#[test]
+fn a_worker_that_moves_after_it_was_ready_is_found_at_its_new_address() {
+    let scene = scene(&MpiJob::new("pi", Install::OpenMpi4, 2).unwrap());
+    let [moving, late] = &scene.workers[..] else { panic!("two workers") };
+    come_up(moving);
+    let launch = scene.launcher.spawn(ranks_hello()).unwrap();
+    launch.wait_for_line("1/2 workers ready", LONG).unwrap();
+
+    moving.kill().unwrap();
+    moving.withdraw().unwrap();
+    launch.wait_for_line("0/2 workers ready; pi-worker-0: ", LONG).unwrap();
+    moving.move_to(Ipv4Addr::new(10, 77, 50, 5)).unwrap();
+    come_up(moving);
+    come_up(late);
+    assert_job_ran(&launch.output(LONG).unwrap(), 2);
+}
+
+/// Runs a launch that must give up on the second of two workers.
+fn gives_up(scene: &Scene, code: i32, words: &[&str]) {
+    come_up(&scene.workers[0]);
+    let command = run_muster(["launch", "--wait-timeout", "3s", "--", "true"]);
+    let output = scene.launcher.run(command, LONG).unwrap();
+    assert_eq!(output.code(), code, "{output:?}");
+    assert!(output.elapsed < Duration::from_secs(10), "{output:?}");
+    for words in words.iter().chain(&["1/2 ready", "hint: ", "pi-worker-1"]) {
+        assert!(output.stderr.contains(words), "{words:?} in {}", output.stderr);
+    }
+}
+
+fn two_workers() -> Scene {
+    scene(&MpiJob::new("pi", Install::OpenMpi4, 2).unwrap())
+}
+
+#[test]
+fn a_name_that_never_appears_is_170() {
+    gives_up(&two_workers(), 170, &["pi-worker-1.pi.default.svc: no DNS record", "pod is Ready"]);
+}
+
+#[test]
+fn a_worker_that_refuses_is_171() {
+    let scene = two_workers();
+    scene.workers[1].boot_idle().unwrap();
+    scene.workers[1].publish().unwrap();
+    gives_up(&scene, 171, &["pi-worker-1.pi.default.svc: connection refused", "muster worker"]);
+}
+
+#[test]
+fn a_worker_that_is_silent_is_171() {
+    let scene = two_workers();
+    serve(&scene.workers[1]);
+    scene.workers[1].publish().unwrap();
+    scene.workers[1].cut().unwrap();
+    gives_up(&scene, 171, &["pi-worker-1.pi.default.svc: no answer yet", "firewall"]);
+}
+
+#[test]
+fn another_jobs_key_is_88() {
+    let job = MpiJob::new("pi", Install::OpenMpi4, 2).unwrap();
+    let other = job.clone().key(KeyPair::generate(KeyKind::EcdsaP521).unwrap());
+    let lab = Lab::new().unwrap();
+    let workers = lab.add_all([job.worker(0), other.worker(1)]).unwrap();
+    let launcher = lab.boot_idle([job.launcher()]).unwrap().remove(0);
+    let scene = Scene { lab, workers, launcher };
+    come_up(&scene.workers[1]);
+    gives_up(&scene, 88, &["pi-worker-1.pi.default.svc: wrong host key"]);
+}
+
+/// Answers whoever connects to the second worker's port; must not outlive the test's process.
+fn answer_with(scene: &Scene, greeting: &'static str) {
+    let worker = &scene.workers[1];
+    worker.boot_idle().unwrap();
+    worker.publish().unwrap();
+    let listener = worker.in_network(|| TcpListener::bind("0.0.0.0:2222").unwrap()).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(greeting.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn something_else_on_the_port_is_171() {
+    let scene = two_workers();
+    answer_with(&scene, "HTTP/1.1 400 Bad Request\r\n\r\n");
+    gives_up(&scene, 171, &["pi-worker-1.pi.default.svc: closed the connection", "--port"]);
+}
+
+#[test]
+fn a_port_that_closes_at_once_is_171() {
+    let scene = two_workers();
+    answer_with(&scene, "");
+    gives_up(&scene, 171, &["pi-worker-1.pi.default.svc: closed the connection", "--port"]);
+}
+
+#[test]
+fn sigterm_ends_the_wait_at_once() {
+    let scene = two_workers();
+    let launch = scene.launcher.spawn(run_muster(["launch", "--", "true"])).unwrap();
+    launch.wait_for_line("0/2 workers ready", LONG).unwrap();
+    launch.signal(Signal::SIGTERM);
+    let status = launch.wait(Duration::from_secs(2)).unwrap();
+    assert_eq!(lab::code(status), 143, "{}", launch.tail());
+}
+
+#[test]
+fn dns_is_asked_once_for_each_host_once_the_suffix_is_known() {
+    let cluster = Cluster::start(&MpiJob::new("pi", Install::OpenMpi4, 4).unwrap());
+    let dns = cluster.lab.dns();
+    dns.clear_queries();
+    let output = cluster.launcher.run(run_muster(["wait"]), LONG).unwrap();
+    assert!(output.success(), "{output:?}");
+    let queries = dns.queries();
+    let asked = |worker: usize, kind: RecordType| {
+        let name = format!("pi-worker-{worker}.");
+        queries.iter().filter(|query| query.kind == kind && query.name.starts_with(&name)).count()
+    };
+    for kind in [RecordType::A, RecordType::AAAA] {
+        let mut counts: Vec<usize> = (0..4).map(|worker| asked(worker, kind)).collect();
+        counts.sort_unstable();
+        // Whoever is first walks the search list; the cluster's domain is its third entry.
+        assert_eq!(counts, [1, 1, 1, 3], "{kind}: {queries:#?}");
+    }
+}
