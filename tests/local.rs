@@ -1,1 +1,160 @@
-//! stub
+//! Promise: with no hosts named anywhere, `muster launch` runs on this machine alone, and behaves the same.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use lab::{Cmd, Host, HostSpec, Input, Install, Lab, Output, Proc, Signal};
+use muster_tests::{LONG, muster, run_muster};
+
+/// Hosts of their own for each MPI, with no hostfile, no key and no OpenSSH.
+fn with_each(check: impl Fn(Install, &Host)) {
+    let lab = Lab::new().unwrap();
+    let spec = |install: Install| HostSpec::new(install.name()).mpi(install);
+    let hosts = lab.boot_idle(Install::ALL.into_iter().map(spec)).unwrap();
+    for (install, host) in Install::ALL.into_iter().zip(&hosts) {
+        check(install, host);
+        nothing_is_left(host);
+    }
+}
+
+fn nothing_is_left(host: &Host) {
+    let alone = |all: &[lab::ProcessInfo]| all.len() == 1;
+    host.wait_for_processes("nothing but PID 1", LONG, alone).unwrap();
+    let output = host.run(Cmd::sh("ls -A /tmp /dev/shm | grep -v :").as_lab(), LONG).unwrap();
+    assert_eq!(output.stdout.trim(), "", "left in /tmp or /dev/shm of {}", host.name());
+}
+
+fn launch<const N: usize>(words: [&str; N]) -> Cmd {
+    run_muster(["launch"]).args(words)
+}
+
+fn run(host: &Host, command: Cmd) -> Output {
+    host.run(command, LONG).unwrap()
+}
+
+/// A rank's shell line; the pause is for Open MPI 5, which hangs at the end of instant jobs.
+fn shell(line: &str) -> [String; 3] {
+    let rank = "r=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}";
+    ["sh".into(), "-c".into(), format!("{rank}; sleep 0.5; {line}")]
+}
+
+#[test]
+fn four_ranks_and_their_exit_code() {
+    with_each(|install, host| {
+        let ranks = install.program("ranks").display().to_string();
+        let output = run(host, launch(["-n", "4", "--", &ranks, "hello"]));
+        assert!(output.success(), "{install:?}: {output:?}");
+        for rank in 0..4 {
+            let line = format!("rank {rank} of 4 on {}", host.name());
+            assert_eq!(output.stdout.matches(&line).count(), 1, "{install:?}: {output:?}");
+        }
+        let three = shell("test $r = 1 && exit 3; exit 0");
+        let output = run(host, launch(["-n", "2", "--"]).args(three));
+        // Intel's mpiexec.hydra itself ends with 255 then (mpi.md).
+        let code = if install == Install::IntelMpi { 255 } else { 3 };
+        assert_eq!(output.code(), code, "{install:?}: {output:?}");
+    });
+}
+
+#[test]
+fn standard_input_reaches_rank_0() {
+    with_each(|install, host| {
+        let cat = shell("if test $r = 0; then cat; fi; sleep 0.5");
+        let input = Input::Bytes(b"one\ntwo\n".to_vec());
+        let output = run(host, launch(["-n", "2", "--"]).args(cat).stdin(input));
+        assert_eq!(output.stdout, "one\ntwo\n", "{install:?}: {output:?}");
+        assert!(output.success(), "{install:?}: {output:?}");
+    });
+}
+
+#[test]
+fn a_dry_run_says_why_and_starts_nothing() {
+    with_each(|install, host| {
+        let touch = ["launch", "-n", "2", "--dry-run", "--", "touch", "/tmp/started"];
+        let output = run(host, run_muster(touch));
+        assert!(output.success(), "{install:?}: {output:?}");
+        assert!(output.stdout.starts_with("command   "), "{output:?}");
+        let set: Vec<&str> = output.stdout.lines().filter(|line| line.contains('=')).collect();
+        assert!(!set.is_empty() || install.is_hydra(), "{output:?}");
+        assert!(set.iter().all(|line| line.contains("  # ")), "a reason each: {output:?}");
+        let json = ["launch", "-n", "2", "--dry-run", "--json", "--", "touch", "/tmp/started"];
+        let output = run(host, run_muster(json));
+        assert!(output.stdout.starts_with("{\n") && output.stdout.ends_with("}\n"), "{output:?}");
+        // nothing_is_left() would find the file.
+    });
+}
+
+/// A job that has started; what its ranks do on SIGTERM is told by `trap`.
+fn job(host: &Host, grace: &str, trap: &str) -> Proc {
+    let line = shell(&format!("trap '{trap}' TERM; echo up $r; while :; do sleep 0.1; done"));
+    let job = host.spawn(launch(["-n", "2", "--grace", grace, "--"]).args(line)).unwrap();
+    for rank in ["up 0", "up 1"] {
+        job.wait_for_line(rank, LONG).unwrap();
+    }
+    job
+}
+
+#[test]
+fn once_asks_and_twice_kills() {
+    with_each(|install, host| {
+        for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+            // Ranks that end when they are told to.
+            let job = job(host, "60s", "exit 0");
+            job.signal(signal);
+            let output = job.output(LONG).unwrap();
+            assert_eq!(output.code(), code, "{install:?}: {output:?}");
+            assert!(output.elapsed < Duration::from_secs(30), "{install:?}: {output:?}");
+            nothing_is_left(host);
+        }
+        // Ranks that do not: the grace ends them.
+        let obstinate = job(host, "1s", "");
+        obstinate.signal(Signal::SIGTERM);
+        assert_eq!(obstinate.output(LONG).unwrap().code(), 143, "{install:?}");
+        nothing_is_left(host);
+        // Or a second signal does, once the first has been heard.
+        let obstinate = job(host, "600s", "");
+        obstinate.signal(Signal::SIGTERM);
+        obstinate.wait_for_line("received SIGTERM; ", LONG).unwrap();
+        // Two signals within a second count as one: `timeout` and shells send some twice.
+        let second = Cmd::sh("sleep 1.1; kill -TERM $(pgrep -o -x muster)");
+        host.run(second.as_lab(), LONG).unwrap();
+        assert_eq!(obstinate.output(LONG).unwrap().code(), 143, "{install:?}");
+    });
+}
+
+/// `muster launch` on a terminal of its own, whose keys are the stdin of the process.
+fn on_a_terminal(host: &Host, line: &str) -> Proc {
+    let muster = muster().display().to_string();
+    let line = line.replace("muster", &muster);
+    host.spawn(Cmd::new("script").args(["-qec", &line, "/dev/null"]).stdin(Input::Pipe)).unwrap()
+}
+
+#[test]
+fn ctrl_c_ends_it_and_ctrl_z_suspends_it() {
+    with_each(|install, host| {
+        let ranks = install.program("ranks").display().to_string();
+        let job = on_a_terminal(host, &format!("muster launch -n 2 -- {ranks} sleep 1000"));
+        job.wait_for_line("rank 1 of 2", LONG).unwrap();
+        job.write_stdin(b"\x03").unwrap();
+        let output = job.output(LONG).unwrap();
+        assert_ne!(output.code(), 0, "{install:?}: {output:?}");
+        nothing_is_left(host);
+
+        // A shell with job control takes over when the job is suspended, and `fg` goes on with it.
+        let job = on_a_terminal(host, "bash --norc -i");
+        job.write_stdin(
+            format!("PS1=; {} launch -n 2 -- {ranks} sleep 1000\n", muster().display()).as_bytes(),
+        )
+        .unwrap();
+        job.wait_for_line("rank 1 of 2", LONG).unwrap();
+        job.write_stdin(b"\x1a").unwrap();
+        job.wait_for_line("Stopped", LONG).unwrap();
+        job.write_stdin(b"echo back-$?\nfg\n").unwrap();
+        job.wait_for_line("back-148", LONG).unwrap();
+        job.write_stdin(b"\x03").unwrap();
+        job.write_stdin(b"echo over-$?\nexit\n").unwrap();
+        job.wait_for_line("over-", LONG).unwrap();
+        job.output(LONG).unwrap();
+    });
+}

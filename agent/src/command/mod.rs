@@ -56,7 +56,8 @@ fn refuse(error: &clap::Error) -> u8 {
         return Class::Config.code();
     }
     let text = error.render().to_string();
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("For more"));
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more"));
     let mut words = lines.collect::<Vec<_>>().join("\n");
     words += match variable(error) {
         Some(name) => format!("\nhint: the value is that of {name} in the environment"),

@@ -31,10 +31,18 @@ pub enum NotAllThere {
 
 impl Explain for NotAllThere {
     fn class(&self) -> Class {
-        Class::NameResolution
+        match self {
+            Self::NoAddress(_, error) => error.class(),
+            Self::TooFew { .. } => Class::NameResolution,
+        }
     }
 
     fn hint(&self) -> Option<String> {
+        if let Self::NoAddress(_, error) = self
+            && !error.is_absence()
+        {
+            return error.hint();
+        }
         Some(
             "is the service headless (clusterIP: None) and does it select the workers? Pods count \
              only while Ready unless it sets publishNotReadyAddresses"

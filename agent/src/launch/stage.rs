@@ -44,7 +44,7 @@ pub async fn gather(
             Ok(specs) => break specs,
             Err(error) => error,
         };
-        if Instant::now() + SERVICE_PAUSE >= deadline {
+        if error.class() == Class::Config || Instant::now() + SERVICE_PAUSE >= deadline {
             return Err(error.into());
         }
         say(&error.to_string());

@@ -16,6 +16,8 @@ pub enum HostState {
     Absent(String),
     /// DNS could not be asked; the words of the resolver.
     NoName(String),
+    /// No time can give it an address: there is no name server, or this is no name.
+    Unresolvable(String),
     /// It has an address and is being dialled.
     Resolved,
     /// Nothing listens on the port.
@@ -43,7 +45,7 @@ impl HostState {
         match self {
             Self::Unknown => "not tried yet".into(),
             Self::Absent(_) => "no DNS record yet".into(),
-            Self::NoName(why) => why.clone(),
+            Self::NoName(why) | Self::Unresolvable(why) => why.clone(),
             Self::Resolved => "no answer yet".into(),
             Self::Refused => "connection refused".into(),
             Self::TimedOut(stage) => format!("timed out while {stage}"),
@@ -73,6 +75,10 @@ impl HostState {
             Self::NoName(_) => {
                 "check the cluster's DNS pods and that a NetworkPolicy lets this pod reach port \
                  53, UDP and TCP"
+            }
+            Self::Unresolvable(_) => {
+                "give the pod a dnsPolicy with a name server, or list the hosts by name or address \
+                 as they are"
             }
             Self::Refused if port == 22 => "no server listens on port 22 there; muster's is 2222",
             Self::Refused => "does `muster worker` run there, on this port?",
@@ -128,12 +134,8 @@ impl Gate {
     }
 
     /// Notes the state of the host at `index`; the time counts from when it last changed.
-    ///
-    /// News of an earlier attempt may arrive after a host became ready, by another way; only
-    /// [`lost`](Self::lost) takes that back.
     pub fn set(&mut self, index: usize, state: HostState, now: Duration) {
-        let entry = self.entries.get_mut(index);
-        if let Some(entry) = entry.filter(|entry| entry.state != HostState::Ready) {
+        if let Some(entry) = self.entries.get_mut(index) {
             let same_kind = std::mem::discriminant(&entry.state) == std::mem::discriminant(&state);
             // Between attempts a host is Resolved for a moment; the trouble before it is what lasts.
             if state == HostState::Resolved && entry.state != HostState::Unknown {
@@ -143,14 +145,6 @@ impl Gate {
                 entry.since = now;
             }
             entry.state = state;
-        }
-    }
-
-    /// Notes that a host which was ready is so no more.
-    pub fn lost(&mut self, index: usize, reason: &str, now: Duration) {
-        if let Some(entry) = self.entries.get_mut(index) {
-            entry.state = HostState::Failed(format!("was ready, then lost: {reason}"));
-            entry.since = now;
         }
     }
 
@@ -166,13 +160,15 @@ impl Gate {
         self.ready() == self.entries.len()
     }
 
-    /// Whether waiting longer is of no use: a host's key trouble has lasted.
+    /// Whether waiting longer is of no use: a name cannot be resolved here, or a host's key trouble
+    /// has lasted.
     #[must_use]
     pub fn is_hopeless(&self, now: Duration) -> bool {
-        let lasting = |entry: &Entry| {
-            entry.state.is_key_trouble() && now.saturating_sub(entry.since) >= KEY_PATIENCE
+        let hopeless = |entry: &Entry| match &entry.state {
+            HostState::Unresolvable(_) => true,
+            state => state.is_key_trouble() && now.saturating_sub(entry.since) >= KEY_PATIENCE,
         };
-        self.entries.iter().any(lasting)
+        self.entries.iter().any(hopeless)
     }
 
     /// `12/16 workers ready; worker-3: no DNS record yet (14 s); worker-7: connection refused (2 s)`.
@@ -262,6 +258,10 @@ impl NotReady {
 
 impl Explain for NotReady {
     fn class(&self) -> Class {
+        let unresolvable = |missing: &Missing| matches!(missing.state, HostState::Unresolvable(_));
+        if self.missing.iter().any(unresolvable) {
+            return Class::Config;
+        }
         if self.missing.iter().any(|missing| missing.state.is_key_trouble()) {
             return Class::AuthFailed;
         }
@@ -327,13 +327,6 @@ mod tests {
     }
 
     #[test]
-    fn ready_is_the_last_state() {
-        let mut gate = gate(&[("w", HostState::Ready, 2)]);
-        gate.set(0, HostState::Refused, seconds(3));
-        assert!(gate.is_open());
-    }
-
-    #[test]
     fn the_class_follows_from_what_is_missing() {
         let no_name = || HostState::Absent("no such name".into());
         for (states, class) in [
@@ -341,6 +334,7 @@ mod tests {
             (vec![("a", HostState::Refused, 0), ("b", no_name(), 0)], Class::WorkersNotReady),
             (vec![("a", HostState::KeyRefused, 0), ("b", no_name(), 0)], Class::AuthFailed),
             (vec![("a", HostState::NotSsh, 0)], Class::WorkersNotReady),
+            (vec![("a", HostState::Unresolvable("no".into()), 0)], Class::Config),
         ] {
             let error = gate(&states).give_up(seconds(60));
             assert_eq!(error.class(), class, "{states:?}");
@@ -353,5 +347,11 @@ mod tests {
         let gate = gate(&[("a", HostState::KeyRefused, 10), ("b", HostState::Refused, 0)]);
         assert!(!gate.is_hopeless(seconds(39)));
         assert!(gate.is_hopeless(seconds(40)));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_hopeless_at_once() {
+        let unresolvable = HostState::Unresolvable("no name server".into());
+        assert!(gate(&[("a", unresolvable, 1)]).is_hopeless(seconds(1)));
     }
 }

@@ -15,6 +15,7 @@ use super::gate::{Gate, HostState, NotReady};
 use super::pace::Pace;
 use crate::discovery::HostSpec;
 use crate::discovery::lookup::Lookup;
+use crate::exit::{Class, Explain as _};
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
 use crate::ssh::client::{
@@ -143,10 +144,16 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
             // In this order, so that no older state of a host is noted over a newer one.
             biased;
             () = &mut deadline => return Err(gate.give_up(start.elapsed())),
-            Some((index, state)) = news.recv() => gate.set(index, state, start.elapsed()),
+            Some((index, state)) = news.recv() => {
+                gate.set(index, state, start.elapsed());
+                if gate.is_hopeless(start.elapsed()) {
+                    return Err(gate.give_up(start.elapsed()));
+                }
+            }
             Some(Ok((index, reason))) = losses.join_next() => {
                 ready[index] = None;
-                gate.lost(index, &reason, start.elapsed());
+                let words = format!("was ready, then lost: {reason}");
+                gate.set(index, HostState::Failed(words), start.elapsed());
                 attempts.spawn(attempt(index).repeat());
             }
             Some(Ok((index, host))) = attempts.join_next() => {
@@ -213,11 +220,13 @@ impl<L: Lookup + Sync> Attempt<L> {
             return Ok(here());
         }
         // The address is asked for anew each time: a pod that was moved has another one.
-        let addresses = self.resolver.lookup(&self.host.name).await.map_err(|error| match error
-            .is_absence()
-        {
-            true => HostState::Absent(error.to_string()),
-            false => HostState::NoName(error.to_string()),
+        let addresses = self.resolver.lookup(&self.host.name).await.map_err(|error| {
+            let words = error.to_string();
+            match error.class() {
+                Class::Config => HostState::Unresolvable(words),
+                _ if error.is_absence() => HostState::Absent(words),
+                _ => HostState::NoName(words),
+            }
         })?;
         if addresses.iter().any(|address| self.own.is_at(*address)) {
             return Ok(here());
