@@ -13,8 +13,9 @@ use tokio::time::timeout;
 use super::event::Event;
 use crate::ids::HostName;
 use crate::readiness::wait::{Control, Link, OwnHost, Ready};
-use crate::ssh::client::{Connection, ControlReceiver, ControlSender};
+use crate::ssh::client::Connection;
 use crate::ssh::control::{ToLauncher, ToWorker};
+use crate::ssh::launcher::{ControlReceiver, ControlSender};
 
 /// For a message to be on its way.
 const TELLING: Duration = Duration::from_secs(1);

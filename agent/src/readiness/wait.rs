@@ -18,10 +18,10 @@ use crate::discovery::lookup::Lookup;
 use crate::exit::{Class, Explain as _};
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
-use crate::ssh::client::{
-    Connection, ControlReceiver, ControlSender, DialError, Ended, ExecEvent, Login,
-};
+use crate::ssh::client::{Connection, DialError, Login};
 use crate::ssh::control::{Hello, ToLauncher};
+use crate::ssh::launcher::{ControlReceiver, ControlSender};
+use crate::ssh::remote::{Ended, ExecEvent};
 
 /// How a wait is bounded.
 #[derive(Debug, Clone, Copy)]

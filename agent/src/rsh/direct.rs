@@ -19,11 +19,10 @@ use crate::discovery::dns::Resolver;
 use crate::discovery::lookup::Lookup;
 use crate::exit::Explain;
 use crate::ids::HostName;
-use crate::ssh::client::{
-    Connection, DialError, ExecEvent, ExecEvents, ExecStdin, HostKeys, Login,
-};
+use crate::ssh::client::{Connection, DialError, HostKeys, Login};
 use crate::ssh::keys;
 use crate::ssh::options::{Family, RshOptions};
+use crate::ssh::remote::{ExecEvent, ExecEvents, ExecStdin};
 
 /// The port of a muster worker.
 pub const DEFAULT_PORT: u16 = 2222;
