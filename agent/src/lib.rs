@@ -31,3 +31,6 @@ pub mod rsh;
 pub mod ssh;
 pub mod text;
 pub mod worker;
+
+/// Version and commit.
+pub const VERSION: &str = env!("MUSTER_VERSION");

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::control::{self, FrameError};
+use super::control_channel::{ControlReceiver, ControlSender};
 use super::keys::JobKey;
-use super::launcher::{ControlReceiver, ControlSender};
 use super::remote::Exec;
 use super::wire::{self, Brake, Gauge};
 
