@@ -108,7 +108,7 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
         states: states.clone(),
     };
     let mut attempts: JoinSet<_> = (0..hosts.len()).map(|index| attempt(index).repeat()).collect();
-    let mut losses = JoinSet::new();
+    let mut losses: JoinSet<(usize, String)> = JoinSet::new();
     let (mut ticks, mut pace) = (interval(TICK), Pace::default());
     let deadline = tokio::time::sleep_until(start + patience.total);
     tokio::pin!(deadline);
@@ -125,8 +125,7 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
             }
             Some(Ok((index, reason))) = losses.join_next() => {
                 ready[index] = None;
-                let words = format!("was ready, then lost: {reason}");
-                gate.set(index, HostState::Failed(words), start.elapsed());
+                gate.lose(index, &reason, start.elapsed());
                 attempts.spawn(attempt(index).repeat());
             }
             Some(Ok((index, host))) = attempts.join_next() => {
