@@ -1,6 +1,6 @@
 //! Promise: bad input ends at once, with where it is, what was expected, a hint, and the table's code.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

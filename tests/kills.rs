@@ -112,7 +112,7 @@ fn worker_killed(install: Install) {
 }
 
 fn names_the_lost(job: &Running) {
-    let stderr = job.launch.stderr_so_far();
+    let stderr = job.launch.output(LONG).unwrap().stderr;
     assert!(stderr.contains("worker pi-worker-1.pi.default.svc was lost"), "{stderr}");
 }
 

@@ -3,14 +3,18 @@
 //! One direction; each stage takes the previous one's type and nothing reaches back:
 //!
 //! ```text
-//! config    args + environment        -> settings      every problem at once
+//! cli       words                     -> arguments     clap types, nothing else
+//! config    arguments + environment   -> settings      every problem at once
 //! discovery names, DNS, hostfile      -> hosts
 //! readiness dial, authenticate, hello -> ready hosts   or each missing host with its reason
 //! plan      ready hosts + settings    -> plan          hostfile, argv, env; pure
-//! process   plan                      -> child
-//! launch    events                    -> responses     a pure state machine, one loop around it
+//! launch    plan, then events         -> responses     a pure state machine, one loop around it
 //! exit      class                     -> exit code     the one table
 //! ```
+//!
+//! Beside the flow: `worker` is the other end of a launch, `rsh` what mpirun calls to reach a host,
+//! `ssh` the wire between them, `process` and `devices` what they find on their machine, `command`
+//! the glue from a subcommand to its stages.
 
 pub mod cli;
 pub mod command;
@@ -27,3 +31,6 @@ pub mod rsh;
 pub mod ssh;
 pub mod text;
 pub mod worker;
+
+/// Version and commit.
+pub const VERSION: &str = env!("MUSTER_VERSION");

@@ -20,14 +20,11 @@ pub use shell::{CompletionsArgs, ManArgs};
 pub use wait::WaitArgs;
 pub use worker::WorkerArgs;
 
-/// Version and commit.
-pub const VERSION: &str = env!("MUSTER_VERSION");
-
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "muster",
-    version = VERSION,
+    version = crate::VERSION,
     about = "Bootstraps, supervises and explains MPI jobs from inside their containers",
     long_about = "Bootstraps, supervises and explains MPI jobs from inside their containers.\n\n\
         On each worker `muster worker` takes the place of sshd; on the launcher `muster launch` \

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::block_on;
 use crate::cli::HostsArgs;
 use crate::config::env::Environment;
-use crate::devices::introduce::own_host;
+use crate::devices::own::own_host;
 use crate::discovery::dns::Resolver;
 use crate::discovery::enumerate::enumerate;
 use crate::discovery::locate::locate;

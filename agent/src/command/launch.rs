@@ -6,7 +6,7 @@ use super::block_on;
 use crate::cli::LaunchArgs;
 use crate::config::env::Environment;
 use crate::config::launch::LaunchConfig;
-use crate::devices::introduce::own_host;
+use crate::devices::own::own_host;
 use crate::exit::{Class, Failure};
 use crate::launch::dispatch::told_outcome;
 use crate::launch::engine;

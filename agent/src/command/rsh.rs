@@ -10,8 +10,8 @@ use crate::cli::Cli;
 use crate::config::env::Environment;
 use crate::exit::Explain as _;
 use crate::rsh::{FAILED, Outcome};
-use crate::ssh::client::Ended;
 use crate::ssh::options;
+use crate::ssh::remote::Ended;
 use crate::text::{give, say};
 
 /// The names by which the binary is a remote-shell agent.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::block_on;
 use crate::cli::WaitArgs;
 use crate::config::env::Environment;
-use crate::devices::introduce::own_host;
+use crate::devices::own::own_host;
 use crate::exit::{Class, Failure};
 use crate::launch::stage::gather;
 use crate::text::say;

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::block_on;
 use crate::cli::WorkerArgs;
 use crate::config::env::Environment;
-use crate::devices::introduce::hello;
 use crate::exit::{Class, Failure};
 use crate::process::guard;
 use crate::ssh::keys;
 use crate::worker::Settings;
+use crate::worker::hello::hello;
 use crate::worker::run::{Config, run as serve};
 
 /// Serves until told to stop.

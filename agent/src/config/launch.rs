@@ -11,12 +11,13 @@ use std::time::Duration;
 use super::env::Environment;
 use crate::cli::{HostArgs, LaunchArgs, ReachArgs};
 use crate::devices::mpirun;
+use crate::devices::own::OwnHost;
+use crate::devices::own::user_name;
 use crate::discovery::operator::Machine;
 use crate::discovery::{HostFlags, HostList, Hosts};
 use crate::exit::{Class, Explain, Failure};
 use crate::plan::{Mpirun, Work};
-use crate::readiness::wait::{OwnHost, Patience};
-use crate::rsh::direct::user_name;
+use crate::readiness::wait::Patience;
 use crate::ssh::client::Login;
 use crate::ssh::keys;
 

@@ -4,6 +4,6 @@
 
 mod cgroup;
 pub mod host;
-pub mod introduce;
 pub mod mpirun;
 pub mod net;
+pub mod own;

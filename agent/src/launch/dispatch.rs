@@ -9,8 +9,8 @@ use super::event::{Event, Outcome, Response, Stop, Timer};
 use crate::exit::Class;
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
-use crate::ssh::client::Ended;
 use crate::ssh::control::RankSeen;
+use crate::ssh::remote::Ended;
 
 /// How long mpirun has to notice that one of its daemons failed, before muster ends the job: Hydra
 /// never notices some failures, Open MPI does within a second.

@@ -23,7 +23,8 @@ use crate::exit::{Class, Explain};
 use crate::process::carry::carry;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::Child;
-use crate::ssh::client::{Connection, Ended, ExecEvent};
+use crate::ssh::client::Connection;
+use crate::ssh::remote::{Ended, ExecEvent};
 use crate::worker::shell;
 
 /// The mark of what the engine starts on its own machine.
@@ -218,7 +219,7 @@ impl Left {
 
 /// Where an agent's standard input goes.
 enum Input<'a> {
-    Exec(&'a crate::ssh::client::ExecStdin),
+    Exec(&'a crate::ssh::remote::ExecStdin),
     Pipe(Option<pipe::Sender>),
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::exit::Class;
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
-use crate::ssh::client::Ended;
 use crate::ssh::control::RankSeen;
+use crate::ssh::remote::Ended;
 
 /// A request to stop that muster received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

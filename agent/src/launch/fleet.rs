@@ -11,10 +11,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::event::Event;
+use crate::devices::own::OwnHost;
 use crate::ids::HostName;
-use crate::readiness::wait::{Control, Link, OwnHost, Ready};
-use crate::ssh::client::{Connection, ControlReceiver, ControlSender};
+use crate::readiness::wait::{Control, Link, Ready};
+use crate::ssh::client::Connection;
 use crate::ssh::control::{ToLauncher, ToWorker};
+use crate::ssh::control_channel::{ControlReceiver, ControlSender};
 
 /// For a message to be on its way.
 const TELLING: Duration = Duration::from_secs(1);

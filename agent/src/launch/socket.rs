@@ -33,7 +33,7 @@ pub enum Kind {
     Stdout,
     /// To the agent: standard error.
     Stderr,
-    /// To the agent, last: how the command ended, [`crate::ssh::client::Ended`] in JSON.
+    /// To the agent, last: how the command ended, [`crate::ssh::remote::Ended`] in JSON.
     Ended,
     /// To the agent, last: the command could not be started, in words.
     Failed,

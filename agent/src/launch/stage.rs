@@ -16,13 +16,14 @@ use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
 use crate::devices::host::{Roots, cpus};
 use crate::devices::net;
+use crate::devices::own::OwnHost;
 use crate::discovery::Hosts;
 use crate::discovery::dns::Resolver;
 use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
 use crate::plan::{Family, Plan, PlanHost, Request, slots};
 use crate::readiness::callback;
-use crate::readiness::wait::{Link, OwnHost, Patience, Ready, wait};
+use crate::readiness::wait::{Link, Patience, Ready, wait};
 use crate::text::say;
 
 /// Between two questions for a service whose pods are not all there.

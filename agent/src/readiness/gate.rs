@@ -134,8 +134,12 @@ impl Gate {
     }
 
     /// Notes the state of the host at `index`; the time counts from when it last changed.
+    ///
+    /// Ready is the last state of an attempt: older news may arrive after it, by another way. Only
+    /// [`lose`](Self::lose) ends it.
     pub fn set(&mut self, index: usize, state: HostState, now: Duration) {
-        if let Some(entry) = self.entries.get_mut(index) {
+        let entry = self.entries.get_mut(index);
+        if let Some(entry) = entry.filter(|entry| entry.state != HostState::Ready) {
             let same_kind = std::mem::discriminant(&entry.state) == std::mem::discriminant(&state);
             // Between attempts a host is Resolved for a moment; the trouble before it is what lasts.
             if state == HostState::Resolved && entry.state != HostState::Unknown {
@@ -145,6 +149,14 @@ impl Gate {
                 entry.since = now;
             }
             entry.state = state;
+        }
+    }
+
+    /// Notes that a host that was ready is no longer there; it can become ready again.
+    pub fn lose(&mut self, index: usize, reason: &str, now: Duration) {
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.state = HostState::Failed(format!("was ready, then lost: {reason}"));
+            entry.since = now;
         }
     }
 
@@ -324,6 +336,18 @@ mod tests {
         gate.set(0, HostState::Resolved, seconds(5));
         gate.set(0, HostState::Refused, seconds(6));
         assert_eq!(gate.progress(seconds(8)), "0/1 workers ready; w: connection refused (6 s)");
+    }
+
+    #[test]
+    fn ready_lasts_until_the_host_is_lost() {
+        let mut gate = gate(&[("w", HostState::Ready, 2)]);
+        gate.set(0, HostState::Refused, seconds(3));
+        assert!(gate.is_open());
+        gate.lose(0, "no sign of life", seconds(4));
+        let line = "0/1 workers ready; w: was ready, then lost: no sign of life (1 s)";
+        assert_eq!(gate.progress(seconds(5)), line);
+        gate.set(0, HostState::Ready, seconds(6));
+        assert!(gate.is_open());
     }
 
     #[test]

@@ -13,15 +13,15 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::gate::{Gate, HostState, NotReady};
 use super::pace::Pace;
+use crate::devices::own::OwnHost;
 use crate::discovery::HostSpec;
 use crate::discovery::lookup::Lookup;
 use crate::exit::{Class, Explain as _};
-use crate::ids::HostName;
 use crate::process::status::WaitStatus;
-use crate::ssh::client::{
-    Connection, ControlReceiver, ControlSender, DialError, Ended, ExecEvent, Login,
-};
+use crate::ssh::client::{Connection, DialError, Login};
 use crate::ssh::control::{Hello, ToLauncher};
+use crate::ssh::control_channel::{ControlReceiver, ControlSender};
+use crate::ssh::remote::{Ended, ExecEvent};
 
 /// How a wait is bounded.
 #[derive(Debug, Clone, Copy)]
@@ -63,33 +63,6 @@ pub enum Link {
     Worker(Connection, Box<Control>),
     /// A plain SSH server.
     Plain(Connection),
-}
-
-/// What tells this machine from others in a list of hosts.
-#[derive(Debug, Clone, Default)]
-pub struct OwnHost {
-    /// The kernel's host name.
-    pub hostname: String,
-    /// The addresses of all interfaces but loopback.
-    pub addresses: Vec<IpAddr>,
-}
-
-impl OwnHost {
-    /// Whether a host of this name, or at this address, is this machine.
-    ///
-    /// Hydra calls its agent for the own host too, and with `runLauncherAsWorker` the launcher is in
-    /// the hostfile although no worker runs in it.
-    #[must_use]
-    pub fn is_named(&self, name: &HostName) -> bool {
-        let address: Option<IpAddr> = name.as_str().parse().ok();
-        name.as_str() == "localhost"
-            || name.short() == HostName::from(self.hostname.as_str()).short()
-            || address.is_some_and(|address| self.is_at(address))
-    }
-
-    fn is_at(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.addresses.contains(&address)
-    }
 }
 
 /// The control channel of a muster worker.
@@ -135,7 +108,7 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
         states: states.clone(),
     };
     let mut attempts: JoinSet<_> = (0..hosts.len()).map(|index| attempt(index).repeat()).collect();
-    let mut losses = JoinSet::new();
+    let mut losses: JoinSet<(usize, String)> = JoinSet::new();
     let (mut ticks, mut pace) = (interval(TICK), Pace::default());
     let deadline = tokio::time::sleep_until(start + patience.total);
     tokio::pin!(deadline);
@@ -152,8 +125,7 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
             }
             Some(Ok((index, reason))) = losses.join_next() => {
                 ready[index] = None;
-                let words = format!("was ready, then lost: {reason}");
-                gate.set(index, HostState::Failed(words), start.elapsed());
+                gate.lose(index, &reason, start.elapsed());
                 attempts.spawn(attempt(index).repeat());
             }
             Some(Ok((index, host))) = attempts.join_next() => {

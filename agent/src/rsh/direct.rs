@@ -15,15 +15,15 @@ use tokio::time::timeout;
 
 use super::{Outcome, bytes, unwritten, variables};
 use crate::config::env::Environment;
+use crate::devices::own::user_name;
 use crate::discovery::dns::Resolver;
 use crate::discovery::lookup::Lookup;
 use crate::exit::Explain;
 use crate::ids::HostName;
-use crate::ssh::client::{
-    Connection, DialError, ExecEvent, ExecEvents, ExecStdin, HostKeys, Login,
-};
+use crate::ssh::client::{Connection, DialError, HostKeys, Login};
 use crate::ssh::keys;
 use crate::ssh::options::{Family, RshOptions};
+use crate::ssh::remote::{ExecEvent, ExecEvents, ExecStdin};
 
 /// The port of a muster worker.
 pub const DEFAULT_PORT: u16 = 2222;
@@ -90,17 +90,6 @@ fn port(options: &RshOptions, env: &Environment) -> Result<u16, Box<Outcome>> {
             Box::new(Outcome::Failed(words, None))
         }),
     }
-}
-
-/// The name to log in by: of this user, or of its number where it has none.
-#[must_use]
-pub fn user_name(env: &Environment) -> String {
-    let uid = nix::unistd::geteuid();
-    let by_passwd = || nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
-    env.non_empty("USER")
-        .map(ToOwned::to_owned)
-        .or_else(by_passwd)
-        .unwrap_or_else(|| uid.to_string())
 }
 
 async fn converse(options: &RshOptions, env: &Environment, login: Login, port: u16) -> Outcome {

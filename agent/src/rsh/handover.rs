@@ -16,8 +16,8 @@ use signal_hook::low_level::unregister;
 use super::{FAILED, Outcome, bytes, variables};
 use crate::config::env::Environment;
 use crate::launch::socket::{Kind, Request, STOPPED, receive, send};
-use crate::ssh::client::Ended;
 use crate::ssh::options::RshOptions;
+use crate::ssh::remote::Ended;
 
 /// Bytes of standard input that are read at a time.
 const CHUNK: usize = 32 * 1024;

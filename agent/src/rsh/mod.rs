@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::config::env::Environment;
-use crate::ssh::client::Ended;
 use crate::ssh::options::RshOptions;
+use crate::ssh::remote::Ended;
 use crate::text::matches;
 
 pub mod direct;

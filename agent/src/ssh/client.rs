@@ -1,14 +1,12 @@
-//! The client end: dials a host, proves both ends, runs commands and speaks on the control channel.
+//! The client end of a connection: dials a host, proves both ends, opens channels.
 //!
 //! Must not retry: who waits for a host decides when to dial again.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use russh::client::{self, AuthResult, DisconnectReason, Msg};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, known_hosts};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
@@ -16,10 +14,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::control::{self, FrameError, Frames, ToLauncher, ToWorker};
+use super::control::{self, FrameError};
+use super::control_channel::{ControlReceiver, ControlSender};
 use super::keys::JobKey;
+use super::remote::Exec;
 use super::wire::{self, Brake, Gauge};
-use crate::process::status::{WaitStatus, from_ssh_name};
 
 /// Which host key is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -257,7 +256,7 @@ impl Connection {
         }
         write.exec(true, command).await?;
         granted(&mut read).await?;
-        Ok(Exec { read, stdin: ExecStdin { write }, gauge, closed: self.ended.clone() })
+        Ok(Exec::new(read, write, gauge, self.ended.clone()))
     }
 
     /// Opens the control channel; none where the server is not muster.
@@ -268,10 +267,7 @@ impl Connection {
         let (mut read, write, gauge) = self.channel().await?;
         write.request_subsystem(true, control::SUBSYSTEM).await?;
         match granted(&mut read).await {
-            Ok(()) => {
-                let receiver = ControlReceiver { read, gauge, frames: Frames::default() };
-                Ok(Some((ControlSender { write }, receiver)))
-            }
+            Ok(()) => Ok(Some((ControlSender::new(write), ControlReceiver::new(read, gauge)))),
             Err(ChannelError::Refused) => {
                 // An open channel counts against the sessions that sshd allows (MaxSessions).
                 write.close().await?;
@@ -337,171 +333,4 @@ async fn granted(read: &mut ChannelReadHalf) -> Result<(), ChannelError> {
     tokio::time::timeout(REQUEST_TIMEOUT, answer)
         .await
         .map_err(|_| ChannelError::TimedOut(REQUEST_TIMEOUT))?
-}
-
-/// How a command on a host ended.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ended {
-    /// As its parent there saw it.
-    Status(WaitStatus),
-    /// The connection ended before the command did.
-    Lost(String),
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Status(status) => status.fmt(f),
-            Self::Lost(reason) => write!(f, "connection lost: {reason}"),
-        }
-    }
-}
-
-/// What a command on a host has to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExecEvent {
-    /// Bytes of its standard output.
-    Stdout(Bytes),
-    /// Bytes of its standard error.
-    Stderr(Bytes),
-    /// The last event.
-    Ended(Ended),
-}
-
-/// A command that runs on a host.
-pub struct Exec {
-    read: ChannelReadHalf,
-    gauge: Gauge,
-    closed: watch::Receiver<Option<String>>,
-    /// Its standard input.
-    stdin: ExecStdin,
-}
-
-/// The standard input of a command on a host.
-pub struct ExecStdin {
-    write: ChannelWriteHalf<Msg>,
-}
-
-impl Exec {
-    /// Takes it apart, so that both directions can be pumped at once.
-    #[must_use]
-    pub fn split(self) -> (ExecEvents, ExecStdin) {
-        let events =
-            ExecEvents { read: self.read, gauge: self.gauge, closed: self.closed, status: None };
-        (events, self.stdin)
-    }
-}
-
-impl ExecStdin {
-    /// Sends bytes; waits while the command does not read.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub async fn write(&self, data: Bytes) -> Result<(), russh::Error> {
-        self.write.data_bytes(data).await
-    }
-
-    /// Ends the input.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub async fn eof(&self) -> Result<(), russh::Error> {
-        self.write.eof().await
-    }
-
-    /// Gives the command up: the server ends it.
-    pub async fn close(&self) {
-        // A connection that is gone has ended it already.
-        let _ = self.write.close().await;
-    }
-}
-
-/// Output and end of a command on a host.
-pub struct ExecEvents {
-    read: ChannelReadHalf,
-    gauge: Gauge,
-    closed: watch::Receiver<Option<String>>,
-    status: Option<WaitStatus>,
-}
-
-impl ExecEvents {
-    /// The next event; after [`ExecEvent::Ended`] there is none.
-    pub async fn next(&mut self) -> ExecEvent {
-        loop {
-            match self.read.wait().await {
-                Some(ChannelMsg::Data { data }) => {
-                    self.gauge.consumed(data.len());
-                    return ExecEvent::Stdout(data);
-                }
-                Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    self.gauge.consumed(data.len());
-                    return ExecEvent::Stderr(data);
-                }
-                Some(ChannelMsg::ExitStatus { exit_status }) => {
-                    // Codes beyond eight bits cannot come from a Unix process.
-                    let code = u8::try_from(exit_status).unwrap_or(u8::MAX);
-                    self.status = Some(WaitStatus::Exited(code));
-                }
-                Some(ChannelMsg::ExitSignal { signal_name, core_dumped, .. }) => {
-                    let name = super::signal_name(&signal_name);
-                    // A name that says nothing is a death by some signal; 0 is none of them.
-                    let signal = from_ssh_name(&name).unwrap_or(0);
-                    self.status = Some(WaitStatus::Signaled { signal, core: core_dumped });
-                }
-                Some(ChannelMsg::Close) | None => {
-                    let reason = || self.closed.borrow().clone();
-                    return ExecEvent::Ended(match self.status.take() {
-                        Some(status) => Ended::Status(status),
-                        None => Ended::Lost(reason().unwrap_or("connection closed".into())),
-                    });
-                }
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-/// Sends control messages to a worker.
-pub struct ControlSender {
-    write: ChannelWriteHalf<Msg>,
-}
-
-impl ControlSender {
-    /// Sends one message.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub async fn send(&self, message: &ToWorker) -> Result<(), ChannelError> {
-        Ok(self.write.data_bytes(control::encode(message)?).await?)
-    }
-}
-
-/// Receives control messages from a worker.
-pub struct ControlReceiver {
-    read: ChannelReadHalf,
-    gauge: Gauge,
-    frames: Frames,
-}
-
-impl ControlReceiver {
-    /// The next message; none when the worker closed the channel or is gone.
-    ///
-    /// # Errors
-    /// The worker sent something that is not a message.
-    pub async fn next(&mut self) -> Result<Option<ToLauncher>, FrameError> {
-        loop {
-            if let Some(message) = self.frames.take()? {
-                return Ok(Some(message));
-            }
-            match self.read.wait().await {
-                Some(ChannelMsg::Data { data }) => {
-                    self.gauge.consumed(data.len());
-                    self.frames.push(&data);
-                }
-                Some(ChannelMsg::Close | ChannelMsg::Eof) | None => return Ok(None),
-                Some(_) => {}
-            }
-        }
-    }
 }

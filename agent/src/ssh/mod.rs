@@ -6,15 +6,14 @@ use russh::Sig;
 
 pub mod client;
 pub mod control;
-pub mod exec;
+pub mod control_channel;
 pub mod keys;
 pub mod options;
-pub mod server;
-pub mod session;
+pub mod remote;
 pub mod wire;
 
 /// A signal's name on the wire; russh knows twelve of them by type and the rest by name.
-fn signal_name(signal: &Sig) -> String {
+pub(crate) fn signal_name(signal: &Sig) -> String {
     match signal {
         Sig::Custom(name) => name.clone(),
         known => format!("{known:?}"),
@@ -22,7 +21,7 @@ fn signal_name(signal: &Sig) -> String {
 }
 
 /// The reverse of [`signal_name`].
-fn signal_from_name(name: &str) -> Sig {
+pub(crate) fn signal_from_name(name: &str) -> Sig {
     const KNOWN: [Sig; 12] = [
         Sig::ABRT,
         Sig::ALRM,

@@ -1,7 +1,7 @@
 //! A worker: what its server does for those who hold the job's key, and what becomes of the
 //! processes that they started.
 //!
-//! Must not speak SSH; that is `ssh`.
+//! Must not choose algorithms, keys or frames; that is `ssh`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,9 +21,13 @@ use crate::ssh::keys::JobKey;
 use crate::text::matches;
 
 pub mod call_back;
-pub mod launcher;
+pub mod control;
+pub mod exec;
+pub mod hello;
 pub mod ranks;
 pub mod run;
+pub mod server;
+pub mod session;
 pub mod shell;
 
 /// Tells the connections of one worker apart; never used twice.

@@ -19,8 +19,8 @@ use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
 use crate::ssh::control::Hello;
 use crate::ssh::keys::JobKey;
-use crate::ssh::server;
 use crate::text::say;
+use crate::worker::server;
 
 /// A worker that is ready to run.
 pub struct Config {

@@ -35,6 +35,7 @@ mod rootfs;
 mod spec;
 mod stream;
 mod tool;
+pub mod trainer;
 
 pub use command::{Cmd, Input};
 pub use error::{LabError, Result};
@@ -50,3 +51,4 @@ pub use process::{Output, Proc, code};
 pub use procfs::ProcessInfo;
 pub use spec::{FileSpec, HostSpec, Resource};
 pub use stream::Stream;
+pub use trainer::TrainJob;

@@ -10,9 +10,9 @@ use russh::ChannelMsg;
 use tokio::sync::mpsc;
 
 use super::call_back::call_back;
+use super::session::Line;
 use super::{ConnectionId, Worker, ranks};
 use crate::ssh::control::{self, Frames, ToLauncher, ToWorker};
-use crate::ssh::session::Line;
 
 /// Answers that may wait to be sent.
 const ANSWERS: usize = 64;

@@ -15,12 +15,12 @@ use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use super::session::Line;
-use super::wire::Gauge;
 use crate::exit::Explain;
 use crate::process::carry::carry;
 use crate::process::reaper::Exited;
 use crate::process::spawn::Child;
 use crate::process::status::{WaitStatus, from_ssh_name, ssh_name};
+use crate::ssh::wire::Gauge;
 
 /// SSH's number of the standard error stream (RFC 4254 section 5.2).
 const STDERR: u32 = 1;
@@ -154,7 +154,7 @@ async fn feed(
 }
 
 fn signal_group(group: i32, signal: &Sig) {
-    let number = from_ssh_name(&super::signal_name(signal));
+    let number = from_ssh_name(&crate::ssh::signal_name(signal));
     if let Some(signal) = number.and_then(|number| Signal::try_from(number).ok()) {
         // The group is gone only when the command has just ended.
         let _ = killpg(Pid::from_raw(group), signal);
@@ -162,5 +162,5 @@ fn signal_group(group: i32, signal: &Sig) {
 }
 
 fn signal_to_ssh(signal: i32) -> Sig {
-    super::signal_from_name(&ssh_name(signal))
+    crate::ssh::signal_from_name(&ssh_name(signal))
 }

@@ -13,9 +13,9 @@ use russh::{
 };
 use tokio::sync::{Notify, Semaphore};
 
-use super::wire::{Brake, Gauge};
-use super::{control, exec};
-use crate::worker::{ConnectionId, Worker, launcher};
+use super::{ConnectionId, Worker, control, exec};
+use crate::ssh::control::SUBSYSTEM;
+use crate::ssh::wire::{Brake, Gauge};
 
 /// Channels that one connection may have open at a time; a launcher needs one for control and one
 /// for each daemon.
@@ -165,10 +165,10 @@ impl Line {
                     return exec::serve(self, command, env).await;
                 }
                 ChannelMsg::RequestSubsystem { want_reply, name } => {
-                    let known = name == control::SUBSYSTEM;
+                    let known = name == SUBSYSTEM;
                     self.answer(want_reply, known).await;
                     if known {
-                        return launcher::serve(self).await;
+                        return control::serve(self).await;
                     }
                 }
                 ChannelMsg::RequestShell { want_reply }

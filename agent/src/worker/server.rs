@@ -15,11 +15,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::keys::JobKey;
+use super::Worker;
 use super::session::{Handler, Link};
-use super::wire::{self, Brake};
 use crate::exit::{Class, Explain};
-use crate::worker::Worker;
+use crate::ssh::keys::JobKey;
+use crate::ssh::wire::{self, Brake};
 
 /// How long a peer may take to prove that it holds the job's key.
 const LOGIN_GRACE: Duration = Duration::from_secs(20);
