@@ -8,6 +8,7 @@ use crate::discovery::render::Format;
 /// Flags of `muster hosts`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Resolve the hosts of the job once and print them",
     long_about = "Resolves the hosts of the job once and prints them, with where the list comes \
         from. Ends with 170 when a host has no address yet.",
     after_help = "Examples:\n  \

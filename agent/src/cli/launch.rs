@@ -13,6 +13,7 @@ use super::{HostArgs, ReachArgs};
 /// Flags of `muster launch`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Run an MPI job over the workers, or on this machine alone",
     long_about = "Finds the workers, waits until every one is ready, and runs an MPI job on them.\n\n\
         Given a program, muster writes the mpirun line. Given an mpirun line, it leaves the line as \
         it is and sets the environment: hostfile, remote-shell agent and launch options of the MPI \

@@ -53,20 +53,14 @@ pub struct Cli {
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "each is told at its type; a doc here would replace its long help")]
 pub enum Command {
-    /// Run an MPI job over the workers, or on this machine alone
     Launch(LaunchArgs),
-    /// Serve on a worker, in place of sshd
     Worker(WorkerArgs),
-    /// Run a command on a host: the remote-shell agent of mpirun
     Rsh(RshArgs),
-    /// Resolve the hosts of the job once and print them
     Hosts(HostsArgs),
-    /// Wait until every worker is ready, and nothing else
     Wait(WaitArgs),
-    /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// Print the manual page, of muster or of a subcommand
     Man(ManArgs),
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 /// Arguments of `muster rsh`: ssh's own grammar, which clap does not speak.
 #[derive(Debug, Args)]
 #[command(
+    about = "Run a command on a host: the remote-shell agent of mpirun",
     long_about = "Runs a command on a host, as ssh would: the remote-shell agent of mpirun.\n\n\
         Inside a launch the command goes over the connection that muster holds to the host already; \
         elsewhere it makes one, to a muster worker or to a stock OpenSSH server. Ends with the \

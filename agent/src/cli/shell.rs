@@ -4,7 +4,10 @@ use clap::Args;
 
 /// Flags of `muster completions`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    about = "Print a completion script for a shell",
+    long_about = None,
+    after_help = "Examples:\n  \
         muster completions bash > /etc/bash_completion.d/muster\n  \
         muster completions fish > ~/.config/fish/completions/muster.fish")]
 pub struct CompletionsArgs {
@@ -15,7 +18,10 @@ pub struct CompletionsArgs {
 
 /// Flags of `muster man`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    about = "Print the manual page, of muster or of a subcommand",
+    long_about = None,
+    after_help = "Examples:\n  \
         muster man | man -l -\n  \
         muster man launch > /usr/local/share/man/man1/muster-launch.1")]
 pub struct ManArgs {

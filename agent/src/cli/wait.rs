@@ -7,6 +7,7 @@ use super::{HostArgs, ReachArgs};
 /// Flags of `muster wait`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Wait until every worker is ready, and nothing else",
     long_about = "Waits until every worker is ready, and nothing else: for an init container before \
         an unchanged launcher. Ready means that the name resolves, the port answers, both ends have \
         proved that they hold the job's key, and the worker has said hello.",

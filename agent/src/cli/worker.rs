@@ -13,9 +13,16 @@ fn port(text: &str) -> Result<u16, String> {
     text.parse().map_err(|_| "expected a port from 0 to 65535".to_owned())
 }
 
+/// What launchers and their users set for ranks; nothing that changes what is run.
+const ACCEPTED: [&str; 14] = [
+    "LANG", "LC_*", "TZ", "OMPI_*", "PMIX_*", "PRTE_*", "MPICH_*", "HYDRA_*", "I_MPI_*", "UCX_*",
+    "FI_*", "NCCL_*", "OMP_*", "MUSTER_*",
+];
+
 /// Flags of `muster worker`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Serve on a worker, in place of sshd",
     long_about = "Serves on a worker, in place of sshd: runs what the holder of the job's key asks \
         for, as this user, with this container's environment, and leaves nothing behind when its \
         launcher is gone.\n\nNeeds no root, no passwd entry, no capability and no writable file. \
@@ -51,7 +58,7 @@ pub struct WorkerArgs {
         long,
         value_name = "NAMES",
         value_delimiter = ',',
-        default_value = "LANG,LC_*,TZ,OMPI_*,PMIX_*,PRTE_*,MPICH_*,HYDRA_*,I_MPI_*,UCX_*,FI_*,NCCL_*,OMP_*,MUSTER_*"
+        default_values = ACCEPTED
     )]
     pub accept_env: Vec<String>,
 }

@@ -37,6 +37,9 @@ pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<boo
             }
         }
     } else {
+        // It fails where its remote shell does not exist, also where it calls none. An image for
+        // muster has no ssh, so `sh` stands in; where there is an ssh it stays what it was.
+        settings.want(AGENT, "ssh : rsh : sh", "mpirun fails where no remote shell exists");
         openmpi::local(
             job,
             settings,

@@ -136,7 +136,10 @@ fn the_users_line_stays_as_it_is() {
 #[test]
 fn a_job_without_hosts_names_none() {
     for (family, variables) in [
-        (Family::OpenMpi4, vec!["OMPI_MCA_orte_set_default_slots=2"]),
+        (
+            Family::OpenMpi4,
+            vec!["OMPI_MCA_plm_rsh_agent=ssh : rsh : sh", "OMPI_MCA_orte_set_default_slots=2"],
+        ),
         (
             Family::OpenMpi5,
             vec![
