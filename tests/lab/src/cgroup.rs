@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::{Doing, LabError, Result};
+use crate::ids;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -102,7 +103,10 @@ impl Cgroup {
 
     fn set(&self, resource: &'static str, file: &str, value: &str) -> Result<()> {
         let path = self.dirs.iter().map(|dir| dir.join(file)).find(|path| path.exists());
-        let path = path.ok_or(LabError::NoController { resource })?;
+        let path = path.ok_or_else(|| match ids::here().limited {
+            true => LabError::OnlyRoot { what: format!("limit {resource}") },
+            false => LabError::NoController { resource },
+        })?;
         fs::write(&path, value).doing(|| format!("write {value} to {}", path.display()))
     }
 

@@ -15,11 +15,47 @@ pub enum LabError {
     /// Namespaces, bridges and cgroups need root.
     #[error(
         "make a lab: namespaces and bridges need root, and this process runs as uid {uid}\n\
-         hint: run as root, or under `unshare --user --map-root-user --map-auto`"
+         hint: run as root, or `unshare --user --map-root-user {program} …`, where not all is to be had (one user id, no limits); \
+         where unshare fails too, see that sysctl user.max_user_namespaces is not 0 and that \
+         kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns do not forbid it"
     )]
     NotRoot {
         /// The effective uid of this process.
         uid: u32,
+        /// Its program.
+        program: String,
+    },
+    /// The directory for labs cannot be used.
+    #[error("make a lab in {}: {source}\nhint: it has to belong to uid {owner}; let its owner remove it", base.display())]
+    Base {
+        /// The directory.
+        base: PathBuf,
+        /// The cause.
+        source: io::Error,
+        /// Whose it should be, as seen from outside any user namespace of this process.
+        owner: u32,
+    },
+    /// A host asks for an id that this process's user namespace does not have.
+    #[error(
+        "give host {host} {kind} {id}: this user namespace has no such id\n\
+         hint: run as root, or `unshare --user --map-root-user --map-auto`, which maps more ids where \
+         /etc/subuid and /etc/subgid grant them"
+    )]
+    NoSuchId {
+        /// The host's name.
+        host: String,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The id.
+        id: u32,
+    },
+    /// Something that a user namespace does not allow.
+    #[error(
+        "{what}: only the machine's root can, and this process is root of a user namespace\nhint: run as root"
+    )]
+    OnlyRoot {
+        /// What was asked for.
+        what: String,
     },
     /// A system call or a file operation failed.
     #[error("{what}: {source}")]

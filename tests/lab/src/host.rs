@@ -18,6 +18,7 @@ use nix::unistd::sethostname;
 use crate::cgroup::{self, Cgroup, Limits};
 use crate::command::Cmd;
 use crate::error::{Doing, LabError, Result};
+use crate::ids;
 use crate::lab::Site;
 use crate::namespace::{self, HostNamespaces};
 use crate::network::Port;
@@ -63,6 +64,10 @@ struct Up {
 
 impl Host {
     pub(crate) fn new(site: Arc<Site>, spec: HostSpec, index: usize, port: Port) -> Result<Self> {
+        ids::here().check(&spec.name, spec.uid, spec.gid)?;
+        for (uid, gid) in spec.files.iter().filter_map(|file| file.owner) {
+            ids::here().check(&spec.name, uid, gid)?;
+        }
         let limits = Limits { memory: spec.memory, cpu: spec.cpus };
         let cgroup = Cgroup::new(site.home.id(), &spec.name, limits)?;
         let state = Mutex::new(State { port: Arc::new(port), cut: false, up: None });

@@ -101,7 +101,10 @@ impl Lab {
             .zip(first..)
             .map(|((spec, port), index)| Host::new(Arc::clone(&self.site), spec, index, port))
             .collect();
-        let made = made?;
+        let made = made.inspect_err(|_| {
+            // The next hosts get the same numbers, and a network namespace takes its devices away only after a while.
+            wanted.iter().for_each(|&(index, _)| self.site.switch.forget(index));
+        })?;
         hosts.extend(made.iter().cloned());
         Ok(made)
     }

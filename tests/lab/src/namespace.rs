@@ -78,5 +78,10 @@ pub(crate) fn new_net() -> Result<OwnedFd> {
 /// Fails with a clear word where the machine does not let us make namespaces.
 pub(crate) fn require_root() -> Result<()> {
     let uid = nix::unistd::geteuid();
-    if uid.is_root() { Ok(()) } else { Err(LabError::NotRoot { uid: uid.as_raw() }) }
+    if uid.is_root() {
+        return Ok(());
+    }
+    let program =
+        std::env::current_exe().map_or_else(|_| "…".into(), |path| path.display().to_string());
+    Err(LabError::NotRoot { uid: uid.as_raw(), program })
 }

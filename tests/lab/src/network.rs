@@ -62,11 +62,7 @@ impl Switch {
     pub(crate) fn plug(&self, wanted: &[(usize, Ipv4Addr)]) -> Result<Vec<Port>> {
         let mut ports = Vec::with_capacity(wanted.len());
         for &(index, address) in wanted {
-            ports.push(Port {
-                net: namespace::new_net()?,
-                address,
-                device: format!("port{index}"),
-            });
+            ports.push(Port { net: namespace::new_net()?, address, device: device(index) });
         }
         let mut lines = String::new();
         for Port { net, address, device } in &ports {
@@ -102,6 +98,11 @@ impl Switch {
     /// Takes a host's cable away for good.
     pub(crate) fn unplug(&self, port: &Port) -> Result<()> {
         namespace::in_net(&self.net, || tool::ip(&format!("link del {}\n", port.device)))
+    }
+
+    /// The same for a host that was never made, whose device may be gone already.
+    pub(crate) fn forget(&self, index: usize) {
+        let _ = namespace::in_net(&self.net, || tool::ip(&format!("link del {}\n", device(index))));
     }
 
     /// Swallows all IP traffic of a host, both ways. The carrier stays and ARP is still answered, so that neither side
@@ -142,6 +143,11 @@ impl Switch {
             tool::tc(&format!("qdisc del dev {} clsact\n", port.device))
         })
     }
+}
+
+/// The name of a host's device at the switch.
+fn device(index: usize) -> String {
+    format!("port{index}")
 }
 
 /// A locally administered MAC that follows from the address: whoever gets an address again gets its MAC,

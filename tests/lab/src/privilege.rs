@@ -9,6 +9,8 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
+use crate::ids;
+
 /// The capabilities of a host's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Caps {
@@ -46,6 +48,8 @@ pub(crate) struct Privileges {
     pub(crate) caps: Caps,
     pub(crate) no_new_privileges: bool,
     pub(crate) limits: Vec<(Resource, u64)>,
+    /// Whether supplementary groups can be set at all: most user namespaces deny it.
+    pub(crate) set_groups: bool,
 }
 
 impl Privileges {
@@ -57,6 +61,7 @@ impl Privileges {
             caps: Caps::All,
             no_new_privileges: false,
             limits: Vec::new(),
+            set_groups: ids::here().set_groups,
         }
     }
 
@@ -74,7 +79,9 @@ impl Privileges {
                 break;
             }
         }
-        setgroups(&[self.gid])?;
+        if self.set_groups {
+            setgroups(&[self.gid])?;
+        }
         setresgid(self.gid, self.gid, self.gid)?;
         setresuid(self.uid, self.uid, self.uid)?;
         if self.no_new_privileges {

@@ -13,6 +13,8 @@ use nix::unistd::{chdir, pivot_root};
 
 use crate::cgroup::{self, Version};
 use crate::error::{Doing, Result};
+use crate::ids;
+use crate::layer::Layer;
 use crate::network::GATEWAY;
 use crate::spec::{FileSpec, HostSpec};
 
@@ -72,9 +74,7 @@ impl Rootfs<'_> {
         for part in ["upper", "work", "root"] {
             make_dir(&layers.join(part))?;
         }
-        let options = format!("lowerdir=/,upperdir={0}/upper,workdir={0}/work", layers.display());
-        mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-            .doing(|| "lay a writable layer over the machine's root".into())?;
+        let layered = self.layer(layers, &root)?;
 
         let at = |path: &Path| root.join(path.strip_prefix("/").unwrap_or(path));
         for (path, mode) in PRIVATE {
@@ -103,11 +103,44 @@ impl Rootfs<'_> {
         }
         if self.spec.read_only_root {
             let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-            for path in ["/", "/root", "/home", "/etc/mpi", "/etc/ssh", "/var/tmp"] {
-                mount(NONE, path, NONE, flags, NONE).doing(|| format!("make {path} read-only"))?;
+            let private =
+                ["/", "/root", "/home", "/etc/mpi", "/etc/ssh", "/var/tmp"].map(Path::new);
+            for path in private.into_iter().chain(layered.iter().map(PathBuf::as_path)) {
+                mount(NONE, path, NONE, flags, NONE)
+                    .doing(|| format!("make {} read-only", path.display()))?;
             }
         }
         Ok(())
+    }
+
+    /// Lays the writable layer; returns the mounts made below the root.
+    fn layer(&self, layers: &Path, root: &Path) -> Result<Vec<PathBuf>> {
+        let (upper, work) = (layers.join("upper"), layers.join("work"));
+        if ids::here().limited {
+            tmpfs(root, "mode=755")?;
+            let covered: Vec<_> =
+                PRIVATE.iter().map(|(path, _)| *path).chain(["/dev", "/proc", "/sys"]).collect();
+            let spec = self.spec;
+            let links = spec.install.into_iter().flat_map(|install| install.links());
+            let touched: Vec<_> = links
+                .map(|(link, _)| Path::new(link))
+                .chain(covered.iter().map(Path::new))
+                .chain(spec.home.as_deref())
+                .chain(spec.files.iter().map(|file| file.path.as_path()))
+                .chain(spec.binds.iter().map(|(_, target)| target.as_path()))
+                .chain(self.visible.iter().map(PathBuf::as_path))
+                .chain([self.shared.as_path()])
+                .collect();
+            let layer = Layer { upper: &upper, work: &work, root, covered: &covered };
+            let layered = layer.lay(&touched, &self.unwanted())?;
+            // In a user namespace /proc can be mounted only where another one can be seen.
+            bind(Path::new("/proc"), &root.join("proc"), false)?;
+            return Ok(layered);
+        }
+        let options = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
+        mount(Some("overlay"), root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .doing(|| "lay a writable layer over the machine's root".into())?;
+        Ok(Vec::new())
     }
 
     /// A container's /dev: the few devices everybody needs, any accelerator the machine has, and a termination log.
@@ -164,12 +197,17 @@ impl Rootfs<'_> {
         }
     }
 
-    /// What the image would not have. A file that is missing anyway is as good as removed.
-    fn take_away(&self) {
+    /// What the image would not have.
+    fn unwanted(&self) -> Vec<PathBuf> {
         let openssh = OPENSSH.iter().filter(|_| !self.spec.openssh).map(PathBuf::from);
         let other_mpi =
             self.spec.install.into_iter().flat_map(|install| install.foreign()).map(PathBuf::from);
-        for path in openssh.chain(other_mpi).chain(self.spec.removed.iter().cloned()) {
+        openssh.chain(other_mpi).chain(self.spec.removed.iter().cloned()).collect()
+    }
+
+    /// Removes it. A file that is missing anyway is as good as removed.
+    fn take_away(&self) {
+        for path in self.unwanted() {
             if fs::remove_file(&path).is_err() {
                 let _ = fs::remove_dir_all(&path);
             }
@@ -276,8 +314,26 @@ fn bind(source: &Path, target: &Path, read_only: bool) -> Result<()> {
     let shown = || format!("show {} at {}", source.display(), target.display());
     mount(Some(source), target, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).doing(shown)?;
     if read_only {
-        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | locked(target);
         mount(NONE, target, NONE, flags, NONE).doing(shown)?;
     }
     Ok(())
+}
+
+/// Flags of a mount that root of a user namespace cannot take from it, and so has to repeat.
+fn locked(target: &Path) -> MsFlags {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let mut flags = MsFlags::empty();
+    if !ids::here().limited {
+        return flags;
+    }
+    let present = statvfs(target).map_or(FsFlags::empty(), |found| found.flags());
+    for (has, repeat) in [
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NODEV, MsFlags::MS_NODEV),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+    ] {
+        flags.set(repeat, present.contains(has));
+    }
+    flags
 }

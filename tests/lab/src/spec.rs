@@ -8,6 +8,7 @@ use std::path::PathBuf;
 pub use nix::sys::resource::Resource;
 use nix::unistd::{Gid, Uid};
 
+use crate::ids;
 use crate::mpi::Install;
 use crate::privilege::{Caps, Privileges};
 
@@ -272,6 +273,7 @@ impl HostSpec {
             caps: self.caps,
             no_new_privileges: self.no_new_privileges,
             limits: self.limits.clone(),
+            set_groups: ids::here().set_groups,
         }
     }
 
