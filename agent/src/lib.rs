@@ -8,6 +8,7 @@
 //! readiness dial, authenticate, hello -> ready hosts   or each missing host with its reason
 //! plan      ready hosts + settings    -> plan          hostfile, argv, env; pure
 //! process   plan                      -> child
+//! rank      bytes                     -> tagged lines  of one program, as `output` makes them
 //! launch    events                    -> responses     a pure state machine, one loop around it
 //! exit      class                     -> exit code     the one table
 //! ```
@@ -20,8 +21,10 @@ pub mod discovery;
 pub mod exit;
 pub mod ids;
 pub mod launch;
+pub mod output;
 pub mod plan;
 pub mod process;
+pub mod rank;
 pub mod readiness;
 pub mod rsh;
 pub mod ssh;

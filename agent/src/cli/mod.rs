@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod hosts;
 mod launch;
+mod rank;
 mod reach;
 mod rsh;
 mod shell;
@@ -14,6 +15,7 @@ mod worker;
 
 pub use hosts::HostsArgs;
 pub use launch::LaunchArgs;
+pub use rank::{OutputArgs, RankArgs};
 pub use reach::{HostArgs, ReachArgs};
 pub use rsh::RshArgs;
 pub use shell::{CompletionsArgs, ManArgs};
@@ -63,6 +65,8 @@ pub enum Command {
     Worker(WorkerArgs),
     /// Run a command on a host: the remote-shell agent of mpirun
     Rsh(RshArgs),
+    /// Run one rank and put its number before every line: mpirun -n 4 muster rank -- ./app
+    Rank(RankArgs),
     /// Resolve the hosts of the job once and print them
     Hosts(HostsArgs),
     /// Wait until every worker is ready, and nothing else

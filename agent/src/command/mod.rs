@@ -12,6 +12,7 @@ use crate::text::{complain, verdict_line};
 
 mod hosts;
 mod launch;
+mod rank;
 mod rsh;
 mod shell;
 mod wait;
@@ -24,25 +25,32 @@ pub fn run() -> ExitCode {
     if let Some(words) = rsh::as_agent(&arguments) {
         return rsh::run(words);
     }
+    if let Some(words) = rank::as_wrapper(&arguments) {
+        return rank::run_words(words);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            let code = if error.use_stderr() { Class::Config } else { Class::Ok };
-            return ExitCode::from(code.code());
-        }
+        Err(error) => return usage(&error),
     };
     log_to_stderr(cli.verbose);
     let result = match cli.command {
         Command::Launch(args) => launch::run(args),
         Command::Worker(args) => worker::run(args).map(Class::code),
         Command::Rsh(args) => return rsh::run(args.arguments),
+        Command::Rank(args) => return rank::run(args),
         Command::Hosts(args) => hosts::run(&args).map(Class::code),
         Command::Wait(args) => wait::run(&args).map(Class::code),
         Command::Completions(args) => Ok(shell::completions(&args)),
         Command::Man(args) => shell::man(&args).map(Class::code),
     };
     ExitCode::from(result.unwrap_or_else(|failure| fail(&failure)))
+}
+
+/// Says what is wrong with the words, or prints the help that they ask for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let code = if error.use_stderr() { Class::Config } else { Class::Ok };
+    ExitCode::from(code.code())
 }
 
 fn fail(failure: &Failure) -> u8 {
