@@ -1,7 +1,8 @@
 //! Splitting bytes into lines, however they were cut on the way.
 //!
 //! Must not read or write: whoever reads fills the space given here. Every byte comes out again
-//! once, in order; nothing is added, and no more is held than one line up to its bound.
+//! once, in order, but for overwritten states of lines where the rule allows it; nothing is added,
+//! and no more is held than one line up to its bound.
 
 use memchr::{memchr, memchr2, memrchr, memrchr2};
 
@@ -22,11 +23,23 @@ pub enum End {
     Eof,
 }
 
+/// What a carriage return does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Return {
+    /// It is a byte like others.
+    Text,
+    /// It ends a line as a newline does.
+    Ends,
+    /// What follows overwrites the line, so of one that would be cut only its last state is kept: a
+    /// progress bar that runs for hours makes one line.
+    Overwrites,
+}
+
 /// What ends a line, and when it is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// Whether a carriage return ends a line as a newline does.
-    pub returns: bool,
+    /// What a carriage return does.
+    pub returns: Return,
     /// Bytes of a line, its end not counted, beyond which it is cut; at least [`Rule::LEAST`].
     pub max_line: usize,
 }
@@ -36,11 +49,28 @@ impl Rule {
     pub const LEAST: usize = 4;
 
     fn first_end(self, bytes: &[u8]) -> Option<usize> {
-        if self.returns { memchr2(b'\n', b'\r', bytes) } else { memchr(b'\n', bytes) }
+        match self.returns {
+            Return::Ends => memchr2(b'\n', b'\r', bytes),
+            Return::Text | Return::Overwrites => memchr(b'\n', bytes),
+        }
     }
 
     fn last_end(self, bytes: &[u8]) -> Option<usize> {
-        if self.returns { memrchr2(b'\n', b'\r', bytes) } else { memrchr(b'\n', bytes) }
+        match self.returns {
+            Return::Ends => memrchr2(b'\n', b'\r', bytes),
+            Return::Text | Return::Overwrites => memrchr(b'\n', bytes),
+        }
+    }
+
+    /// How many bytes of a line's text can be left out because later ones overwrite them.
+    fn overwritten(self, text: &[u8]) -> usize {
+        match (self.returns, text.split_last()) {
+            // The very last return may be followed by the newline that ends the line.
+            (Return::Overwrites, Some((_, before))) if text.len() > self.max_line => {
+                memrchr(b'\r', before).map_or(0, |at| at + 1)
+            }
+            _ => 0,
+        }
     }
 }
 
@@ -103,15 +133,18 @@ impl<'b> Iterator for Lines<'b> {
         if self.rest.is_empty() {
             return None;
         }
-        let (length, text, end) = match self.rule.first_end(self.rest) {
+        let (mut length, mut text, mut end) = match self.rule.first_end(self.rest) {
             Some(at) => (at + 1, at, End::Line),
             None => (self.rest.len(), self.rest.len(), self.end),
         };
-        let (length, end) = if text > self.rule.max_line {
-            (cut(self.rest, self.rule.max_line), End::Cut)
-        } else {
-            (length, end)
-        };
+        if text > self.rule.max_line {
+            let past = self.rule.overwritten(&self.rest[..text]);
+            self.rest = &self.rest[past..];
+            (length, text) = (length - past, text - past);
+            if text > self.rule.max_line {
+                (length, end) = (cut(self.rest, self.rule.max_line), End::Cut);
+            }
+        }
         let (bytes, rest) = self.rest.split_at(length);
         self.rest = rest;
         Some(Line { bytes, end })
@@ -178,6 +211,7 @@ impl Splitter {
             return Some(Batch { bytes: &self.buffer[from..self.start], end: End::Line });
         }
         self.searched = self.end;
+        self.start += self.rule.overwritten(&self.buffer[self.start..self.end]);
         let held = &self.buffer[self.start..self.end];
         if held.len() <= self.rule.max_line {
             return None;
@@ -192,20 +226,6 @@ impl Splitter {
         let bytes = &self.buffer[self.start..self.end];
         (self.start, self.searched) = (self.end, self.end);
         (!bytes.is_empty()).then_some(Batch { bytes, end: End::Eof })
-    }
-
-    /// Drops the states of a progress bar that later ones have overwritten, so that a bar that runs
-    /// for hours is not cut at the bound. For lines of which only the last state counts.
-    pub fn forget_overwritten(&mut self) {
-        let held = &self.buffer[self.start..self.end];
-        if held.len() <= self.rule.max_line {
-            return;
-        }
-        // The very last return may be followed by the newline that ends the line.
-        if let Some(at) = memrchr(b'\r', &held[..held.len() - 1]) {
-            self.start += at + 1;
-            self.searched = self.searched.max(self.start);
-        }
     }
 }
 
@@ -254,7 +274,7 @@ mod tests {
     fn check(rule: Rule, bytes: &[u8], seen: &Seen) {
         let joined: Vec<u8> = seen.iter().flat_map(|(line, _)| line.clone()).collect();
         assert_eq!(joined, bytes, "every byte once, in order");
-        let ends = |byte: &u8| *byte == b'\n' || (rule.returns && *byte == b'\r');
+        let ends = |byte: &u8| *byte == b'\n' || (rule.returns == Return::Ends && *byte == b'\r');
         for (index, (line, end)) in seen.iter().enumerate() {
             assert!(!line.is_empty());
             match end {
@@ -295,9 +315,10 @@ mod tests {
         fn any_bytes_in_any_chunks(
             bytes in bytes(),
             sizes in prop::collection::vec(1usize..50, 1..10),
-            returns: bool,
+            ends: bool,
             max_line in 4usize..60,
         ) {
+            let returns = if ends { Return::Ends } else { Return::Text };
             let rule = Rule { returns, max_line };
             let seen = split(rule, &bytes, &sizes);
             check(rule, &bytes, &seen);
@@ -308,22 +329,23 @@ mod tests {
     #[test]
     fn lines_and_their_ends() {
         use End::{Cut, Eof, Line};
+        use Return::{Ends, Text};
         let rule = |returns, max_line| Rule { returns, max_line };
         for (rule, bytes, expected) in [
             (
-                rule(false, 9),
+                rule(Text, 9),
                 "a\nb\r\n\nc",
                 vec![("a\n", Line), ("b\r\n", Line), ("\n", Line), ("c", Eof)],
             ),
-            (rule(false, 9), "1%\r2%\r3%\n", vec![("1%\r2%\r3%\n", Line)]),
-            (rule(true, 9), "1%\r2%\r\n", vec![("1%\r", Line), ("2%\r", Line), ("\n", Line)]),
+            (rule(Text, 9), "1%\r2%\r3%\n", vec![("1%\r2%\r3%\n", Line)]),
+            (rule(Ends, 9), "1%\r2%\r\n", vec![("1%\r", Line), ("2%\r", Line), ("\n", Line)]),
             (
-                rule(false, 4),
+                rule(Text, 4),
                 "abcd\nabcde\nabcdefgh",
                 vec![("abcd\n", Line), ("abcd", Cut), ("e\n", Line), ("abcd", Cut), ("efgh", Eof)],
             ),
-            (rule(false, 4), "aaaä\n", vec![("aaa", Cut), ("ä\n", Line)]),
-            (rule(false, 4), "ab€€\n", vec![("ab", Cut), ("€", Cut), ("€\n", Line)]),
+            (rule(Text, 4), "aaaä\n", vec![("aaa", Cut), ("ä\n", Line)]),
+            (rule(Text, 4), "ab€€\n", vec![("ab", Cut), ("€", Cut), ("€\n", Line)]),
         ] {
             for size in 1..=bytes.len() {
                 let seen = split(rule, bytes.as_bytes(), &[size]);
@@ -338,7 +360,7 @@ mod tests {
 
     #[test]
     fn lines_far_beyond_the_buffer() {
-        let rule = Rule { returns: false, max_line: MAX_LINE };
+        let rule = Rule { returns: Return::Text, max_line: MAX_LINE };
         let mut bytes = vec![b'x'; 10_000_000];
         bytes.push(b'\n');
         let seen = split(rule, &bytes, &[READ]);
@@ -348,15 +370,20 @@ mod tests {
 
     #[test]
     fn a_long_progress_bar_keeps_its_last_state_only() {
-        let mut splitter = Splitter::new(Rule { returns: false, max_line: 10 });
-        let mut seen = Vec::new();
-        for percent in 0..=99 {
-            splitter.forget_overwritten();
-            feed(&mut splitter, format!("\r{percent:>2}%").as_bytes(), 4, &mut seen);
+        for size in 1..40 {
+            let mut splitter = Splitter::new(Rule { returns: Return::Overwrites, max_line: 10 });
+            let states: String = (0..100).map(|percent| format!("\r{percent:>2}%")).collect();
+            let text = format!("before\n{states}\ndone\nwith\r it\n");
+            let mut seen = Vec::new();
+            feed(&mut splitter, text.as_bytes(), size, &mut seen);
+            let lines: Vec<_> =
+                seen.iter().map(|(line, end)| (std::str::from_utf8(line).unwrap(), *end)).collect();
+            let [before, (bar, End::Line), done, with] = lines[..] else { panic!("{lines:?}") };
+            assert_eq!(
+                [before, done, with],
+                ["before\n", "done\n", "with\r it\n"].map(|line| (line, End::Line))
+            );
+            assert!(bar.ends_with("99%\n"), "{bar:?}");
         }
-        feed(&mut splitter, b"\ndone\n", 4, &mut seen);
-        let [(bar, End::Line), (done, End::Line)] = &seen[..] else { panic!("{seen:?}") };
-        assert!(bar.ends_with(b"\r99%\n") && bar.len() <= 16, "{bar:?}");
-        assert_eq!(done, b"done\n");
     }
 }

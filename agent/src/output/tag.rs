@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{Micros, rfc3339};
 use super::json;
-use super::split::{Batch, End, Line, Lines, Rule};
+use super::split::{Batch, End, Line, Lines, Return, Rule};
 use super::template::{Field, Part, Template, TemplateError};
 use super::{Identity, Returns, Stream, level};
 
@@ -112,7 +112,12 @@ impl Style {
     /// What ends a line in this style.
     #[must_use]
     pub fn rule(&self) -> Rule {
-        Rule { returns: self.returns == Returns::Keep && !self.plain(), max_line: self.max_line }
+        let returns = match self.returns {
+            Returns::Keep if self.plain() => Return::Text,
+            Returns::Keep => Return::Ends,
+            Returns::Collapse => Return::Overwrites,
+        };
+        Rule { returns, max_line: self.max_line }
     }
 
     /// Whether lines come out as they went in.
@@ -223,7 +228,7 @@ impl Tagging<'_, '_> {
     pub fn write(&mut self, limit: usize, out: &mut Vec<u8>) -> bool {
         let simple = matches!(self.tagger.face, Face::Text { by_line: false, .. })
             && !self.collapse
-            && !self.lines.rule().returns;
+            && self.lines.rule().returns != Return::Ends;
         while out.len() < limit {
             let Some(line) = self.lines.next() else { return false };
             if simple && line.end == End::Line {

@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 use super::link::Link;
 use super::protocol::{Ended, Hello};
 use super::signals;
+use crate::output::Stream;
 use crate::output::clock::Micros;
 use crate::output::files::RotatingFile;
-use crate::output::split::{Batch, End, Rule};
+use crate::output::split::{Batch, End, Return, Rule};
 use crate::output::stream::{Hurry, Shared};
 use crate::output::tag::Tagger;
 use crate::output::tail::Tail;
-use crate::output::{Returns, Stream};
 use crate::text::say;
 
 // SAFETY: the runtime opens /dev/null for standard descriptors that were closed, and nothing here
@@ -130,16 +130,13 @@ impl Outlet {
         }
     }
 
-    /// What ends a line.
-    #[must_use]
+    /// What ends a line. Lines that are shown elsewhere go there with every byte.
     pub(super) fn rule(&self) -> Rule {
-        self.tagger.style().rule()
-    }
-
-    /// Whether overwritten states of a line will never be seen, so that they need not be held.
-    #[must_use]
-    pub(super) fn forgets(&self) -> bool {
-        self.tagger.style().returns == Returns::Collapse && !matches!(self.show, Show::Worker)
+        let rule = self.tagger.style().rule();
+        match (rule.returns, &self.show) {
+            (Return::Overwrites, Show::Worker) => Rule { returns: Return::Text, ..rule },
+            _ => rule,
+        }
     }
 
     /// Introduces the rank to the worker, if there is one.

@@ -64,9 +64,6 @@ impl Source {
         };
         let time = Micros::from(SystemTime::now());
         outlet.keep(self.stream, self.splitter.filled(count));
-        if outlet.forgets() {
-            self.splitter.forget_overwritten();
-        }
         while let Some(batch) = self.splitter.batch() {
             if outlet.show(self.stream, time, batch) == Wanted::No {
                 // The program's next write tells it, as it would without a wrapper.
