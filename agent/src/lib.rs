@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Beside the flow: `worker` is the other end of a launch, `rsh` what mpirun calls to reach a host,
-//! `ssh` the wire between them, `process` and `devices` what they find on their machine, `command`
-//! the glue from a subcommand to its stages.
+//! `rank` wraps one rank, whose lines are tagged as `output` says; `ssh` is the wire, `process` and
+//! `devices` are what they find on their machine, `command` the glue from a subcommand to its stages.
 
 pub mod cli;
 pub mod command;
@@ -24,8 +24,10 @@ pub mod discovery;
 pub mod exit;
 pub mod ids;
 pub mod launch;
+pub mod output;
 pub mod plan;
 pub mod process;
+pub mod rank;
 pub mod readiness;
 pub mod rsh;
 pub mod ssh;

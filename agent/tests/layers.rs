@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// `config` stands in two places: the environment is a value that every stage reads, the resolution of
 /// flags comes after the stages whose settings it makes.
-const FLOW: [&str; 16] = [
+const FLOW: [&str; 18] = [
     "exit",
     "ids",
     "text",
@@ -23,6 +23,8 @@ const FLOW: [&str; 16] = [
     "discovery",
     "ssh",
     "readiness",
+    "output",
+    "rank",
     "cli",
     "config",
     "worker",

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod hosts;
 mod launch;
+mod rank;
 mod reach;
 mod rsh;
 mod shell;
@@ -14,6 +15,7 @@ mod worker;
 
 pub use hosts::HostsArgs;
 pub use launch::LaunchArgs;
+pub use rank::{OutputArgs, RankArgs};
 pub use reach::{HostArgs, ReachArgs};
 pub use rsh::RshArgs;
 pub use shell::{CompletionsArgs, ManArgs};
@@ -58,6 +60,7 @@ pub enum Command {
     Launch(LaunchArgs),
     Worker(WorkerArgs),
     Rsh(RshArgs),
+    Rank(RankArgs),
     Hosts(HostsArgs),
     Wait(WaitArgs),
     Completions(CompletionsArgs),

@@ -14,6 +14,7 @@ use crate::text::{complain, say, verdict_line};
 
 mod hosts;
 mod launch;
+mod rank;
 mod rsh;
 mod shell;
 mod wait;
@@ -26,26 +27,35 @@ pub fn run() -> ExitCode {
     if let Some(words) = rsh::as_agent(&arguments) {
         return rsh::run(words);
     }
+    if let Some(words) = rank::as_wrapper(&arguments) {
+        return rank::run_words(words);
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => return ExitCode::from(refuse(&error)),
-        Err(help) => {
-            // Whoever asked for help and did not read it has had enough.
-            let _ = help.print();
-            return ExitCode::SUCCESS;
-        }
+        Err(error) => return usage(&error),
     };
     log_to_stderr(cli.verbose);
     let result = match cli.command {
         Command::Launch(args) => launch::run(args),
         Command::Worker(args) => worker::run(args).map(Class::code),
         Command::Rsh(args) => return rsh::run(args.arguments),
+        Command::Rank(args) => return rank::run(args),
         Command::Hosts(args) => hosts::run(&args).map(Class::code),
         Command::Wait(args) => wait::run(&args).map(Class::code),
         Command::Completions(args) => shell::completions(&args).map(Class::code),
         Command::Man(args) => shell::man(&args).map(Class::code),
     };
     ExitCode::from(result.unwrap_or_else(|failure| fail(&failure)))
+}
+
+/// Says what is wrong with the words, or prints the help that they ask for.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        return ExitCode::from(refuse(error));
+    }
+    // Whoever asked for help and did not read it has had enough.
+    let _ = error.print();
+    ExitCode::SUCCESS
 }
 
 /// Says what is wrong with the command line, in clap's words and our form.

@@ -57,6 +57,10 @@ variables! {
     // muster's own
     MUSTER_SOCKET = "MUSTER_SOCKET", Sets, "muster launch",
         "the engine's unix socket, through which `muster rsh` opens its channels";
+    MUSTER_RANK_SOCKET = "MUSTER_RANK_SOCKET", Sets, "muster worker",
+        "the worker's unix socket, to which `muster rank` sends lines and reports";
+    MUSTER_JOB = "MUSTER_JOB", Reads, "the user",
+        "the job's name in JSON lines and templates; else the batch system's number for it";
 
     // who and where we are
     K_MPI_JOB_ROLE = "K_MPI_JOB_ROLE", Reads, "mpi-operator",

@@ -19,47 +19,85 @@ pub enum Source {
     Pals,
     /// Any PMIx server (`PMIX_RANK`).
     Pmix,
-    /// Hydra: MPICH and Intel MPI (`PMI_RANK`).
+    /// Hydra: MPICH and Intel MPI (`PMI_RANK`), and other launchers that speak PMI 1 or 2.
     Pmi,
+    /// Flux's own tasks (`FLUX_TASK_RANK`).
+    Flux,
     /// Slurm's own tasks (`SLURM_PROCID`).
     Slurm,
 }
 
-/// The variables of one source: its rank, size and local rank.
-struct Names {
-    source: Source,
-    rank: &'static str,
-    size: Option<&'static str>,
-    local_rank: Option<&'static str>,
+/// The variables of one source.
+#[derive(Debug, Clone, Copy)]
+pub struct Names {
+    /// Whose they are.
+    pub source: Source,
+    /// The rank in the world; where this one is a number, the source is believed.
+    pub rank: &'static str,
+    /// How many ranks the world has.
+    pub size: Option<&'static str>,
+    /// The rank among those on its host.
+    pub local_rank: Option<&'static str>,
+    /// How many ranks its host has.
+    pub local_size: Option<&'static str>,
+    /// The names by which the launcher may know the host, the first that is set counts.
+    pub host: &'static [&'static str],
 }
 
-const fn names(
-    source: Source,
-    rank: &'static str,
-    size: Option<&'static str>,
-    local_rank: Option<&'static str>,
-) -> Names {
-    Names { source, rank, size, local_rank }
+const fn names(source: Source, rank: &'static str, size: &'static str) -> Names {
+    Names { source, rank, size: Some(size), local_rank: None, local_size: None, host: &[] }
 }
 
-/// In this order; Slurm last, because its variables leak through mpirun.
-const TABLE: [Names; 6] = [
-    names(
-        Source::OpenMpi,
-        "OMPI_COMM_WORLD_RANK",
-        Some("OMPI_COMM_WORLD_SIZE"),
-        Some("OMPI_COMM_WORLD_LOCAL_RANK"),
-    ),
-    names(
-        Source::Mvapich2,
-        "MV2_COMM_WORLD_RANK",
-        Some("MV2_COMM_WORLD_SIZE"),
-        Some("MV2_COMM_WORLD_LOCAL_RANK"),
-    ),
-    names(Source::Pals, "PALS_RANKID", Some("PMI_SIZE"), Some("PALS_LOCAL_RANKID")),
-    names(Source::Pmix, "PMIX_RANK", None, None),
-    names(Source::Pmi, "PMI_RANK", Some("PMI_SIZE"), Some("MPI_LOCALRANKID")),
-    names(Source::Slurm, "SLURM_PROCID", Some("SLURM_NTASKS"), Some("SLURM_LOCALID")),
+/// THE table of rank variables, in order of precedence: the first source whose rank is set names the
+/// place.
+///
+/// | source | rank | size | local rank | local size | host |
+/// |---|---|---|---|---|---|
+/// | Open MPI 4, 5 | `OMPI_COMM_WORLD_RANK` | `…_SIZE` | `…_LOCAL_RANK` | `…_LOCAL_SIZE` | `PMIX_HOSTNAME` |
+/// | MVAPICH2 | `MV2_COMM_WORLD_RANK` | `…_SIZE` | `…_LOCAL_RANK` | `…_LOCAL_SIZE` | |
+/// | HPE PALS | `PALS_RANKID` | `PMI_SIZE` | `PALS_LOCAL_RANKID` | `PALS_LOCAL_SIZE` | |
+/// | other PMIx | `PMIX_RANK` | | | | `PMIX_HOSTNAME` |
+/// | MPICH, Intel MPI, PMI 1 and 2 | `PMI_RANK` | `PMI_SIZE` | `MPI_LOCALRANKID` | `MPI_LOCALNRANKS` | `PMI_HOSTNAME`, `HYDRA_BSTRAP_LOCALHOST` |
+/// | Flux | `FLUX_TASK_RANK` | `FLUX_JOB_SIZE` | `FLUX_TASK_LOCAL_ID` | | |
+/// | Slurm | `SLURM_PROCID` | `SLURM_NTASKS` | `SLURM_LOCALID` | by node in `SLURM_STEP_TASKS_PER_NODE` | `SLURMD_NODENAME` |
+///
+/// The batch systems stand last, because a job's mpirun hands their variables on to ranks to which
+/// they do not apply. What a source leaves out is filled in from a later one that agrees on rank and
+/// size: PMI under `srun --mpi=pmi2`, or under Flux. A host of no name is called as the kernel calls
+/// it.
+pub const TABLE: [Names; 7] = [
+    Names {
+        local_rank: Some("OMPI_COMM_WORLD_LOCAL_RANK"),
+        local_size: Some("OMPI_COMM_WORLD_LOCAL_SIZE"),
+        host: &["PMIX_HOSTNAME"],
+        ..names(Source::OpenMpi, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE")
+    },
+    Names {
+        local_rank: Some("MV2_COMM_WORLD_LOCAL_RANK"),
+        local_size: Some("MV2_COMM_WORLD_LOCAL_SIZE"),
+        ..names(Source::Mvapich2, "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE")
+    },
+    Names {
+        local_rank: Some("PALS_LOCAL_RANKID"),
+        local_size: Some("PALS_LOCAL_SIZE"),
+        ..names(Source::Pals, "PALS_RANKID", "PMI_SIZE")
+    },
+    Names { size: None, host: &["PMIX_HOSTNAME"], ..names(Source::Pmix, "PMIX_RANK", "") },
+    Names {
+        local_rank: Some("MPI_LOCALRANKID"),
+        local_size: Some("MPI_LOCALNRANKS"),
+        host: &["PMI_HOSTNAME", "HYDRA_BSTRAP_LOCALHOST"],
+        ..names(Source::Pmi, "PMI_RANK", "PMI_SIZE")
+    },
+    Names {
+        local_rank: Some("FLUX_TASK_LOCAL_ID"),
+        ..names(Source::Flux, "FLUX_TASK_RANK", "FLUX_JOB_SIZE")
+    },
+    Names {
+        local_rank: Some("SLURM_LOCALID"),
+        host: &["SLURMD_NODENAME"],
+        ..names(Source::Slurm, "SLURM_PROCID", "SLURM_NTASKS")
+    },
 ];
 
 /// What starts ranks and is never one, by the first 15 bytes of the name.
@@ -92,22 +130,66 @@ pub struct Place {
     pub size: Option<u32>,
     /// The rank among those on this host.
     pub local_rank: Option<u32>,
+    /// How many ranks this host has.
+    pub local_size: Option<u32>,
 }
 
 impl Place {
-    /// Reads it from variables that `lookup` finds.
+    /// Reads it from variables that `lookup` finds, as [`TABLE`] says.
     #[must_use]
     pub fn find<'a>(lookup: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Self> {
-        let number = |name: &str| std::str::from_utf8(lookup(name)?).ok()?.parse::<u32>().ok();
-        TABLE.iter().find_map(|names| {
-            Some(Self {
-                source: names.source,
-                rank: number(names.rank)?,
-                size: names.size.and_then(number),
-                local_rank: names.local_rank.and_then(number),
-            })
+        let mut found = TABLE.iter().filter_map(|names| Self::by(names, &lookup));
+        let mut place = found.next()?;
+        let same = |other: &Self| (other.rank, other.size) == (place.rank, place.size);
+        let agreeing: Vec<Self> = found.filter(same).collect();
+        for other in agreeing {
+            place.local_rank = place.local_rank.or(other.local_rank);
+            place.local_size = place.local_size.or(other.local_size);
+        }
+        Some(place)
+    }
+
+    fn by<'a>(names: &Names, lookup: &impl Fn(&str) -> Option<&'a [u8]>) -> Option<Self> {
+        let text = |name: &str| std::str::from_utf8(lookup(name)?).ok();
+        let number = |name: &str| text(name)?.parse::<u32>().ok();
+        let by_node = || {
+            let node = number("SLURM_NODEID")?;
+            tasks_on(text("SLURM_STEP_TASKS_PER_NODE")?, node)
+        };
+        Some(Self {
+            source: names.source,
+            rank: number(names.rank)?,
+            size: names.size.and_then(number),
+            local_rank: names.local_rank.and_then(number),
+            local_size: match names.source {
+                Source::Slurm => by_node(),
+                _ => names.local_size.and_then(number),
+            },
         })
     }
+
+    /// The name of its host, where the launcher gives one that others can use.
+    #[must_use]
+    pub fn host<'a>(&self, lookup: impl Fn(&str) -> Option<&'a [u8]>) -> Option<&'a str> {
+        let names = TABLE.iter().find(|names| names.source == self.source)?;
+        let host = names.host.iter().find_map(|name| std::str::from_utf8(lookup(name)?).ok())?;
+        (!host.is_empty() && host != "localhost").then_some(host)
+    }
+}
+
+/// Slurm's `2(x3),1`: three nodes of two tasks each, then one of one.
+fn tasks_on(counts: &str, mut node: u32) -> Option<u32> {
+    for group in counts.split(',') {
+        let (tasks, nodes) = match group.split_once("(x") {
+            Some((tasks, nodes)) => (tasks, nodes.strip_suffix(')')?.parse().ok()?),
+            None => (group, 1),
+        };
+        if node < nodes {
+            return tasks.parse().ok();
+        }
+        node -= nodes;
+    }
+    None
 }
 
 /// One running rank.
@@ -186,32 +268,106 @@ mod tests {
 
     #[test]
     fn places() {
-        use Source::{Mvapich2, OpenMpi, Pals, Pmi, Pmix, Slurm};
-        for (environ, source, rank, size, local_rank) in [
+        use Source::{Flux, Mvapich2, OpenMpi, Pals, Pmi, Pmix, Slurm};
+        for (environ, source, rank, size, local_rank, local_size) in [
             (
-                "OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=6 OMPI_COMM_WORLD_LOCAL_RANK=1 PMIX_RANK=3 SLURM_PROCID=0",
+                "OMPI_COMM_WORLD_RANK=3 OMPI_COMM_WORLD_SIZE=6 OMPI_COMM_WORLD_LOCAL_RANK=1 \
+                 OMPI_COMM_WORLD_LOCAL_SIZE=2 PMIX_RANK=3 SLURM_PROCID=0",
                 OpenMpi,
                 3,
                 Some(6),
                 Some(1),
+                Some(2),
             ),
-            ("PMI_RANK=5 PMI_SIZE=8 MPI_LOCALRANKID=2", Pmi, 5, Some(8), Some(2)),
+            (
+                "PMI_RANK=5 PMI_SIZE=8 MPI_LOCALRANKID=2 MPI_LOCALNRANKS=4",
+                Pmi,
+                5,
+                Some(8),
+                Some(2),
+                Some(4),
+            ),
             (
                 "MV2_COMM_WORLD_RANK=1 MV2_COMM_WORLD_SIZE=2 MV2_COMM_WORLD_LOCAL_RANK=0 PMI_RANK=1",
                 Mvapich2,
                 1,
                 Some(2),
                 Some(0),
+                None,
             ),
-            ("PALS_RANKID=7 PMI_SIZE=9 PALS_LOCAL_RANKID=3 PMI_RANK=7", Pals, 7, Some(9), Some(3)),
-            ("PMIX_RANK=2 SLURM_PROCID=9", Pmix, 2, None, None),
-            ("SLURM_PROCID=4 SLURM_NTASKS=5 SLURM_LOCALID=1", Slurm, 4, Some(5), Some(1)),
-            ("OMPI_COMM_WORLD_RANK= PMI_RANK=1 PMI_SIZE=x", Pmi, 1, None, None),
+            (
+                "PALS_RANKID=7 PMI_SIZE=9 PALS_LOCAL_RANKID=3 PALS_LOCAL_SIZE=4 PMI_RANK=7",
+                Pals,
+                7,
+                Some(9),
+                Some(3),
+                Some(4),
+            ),
+            ("PMIX_RANK=2 SLURM_PROCID=9", Pmix, 2, None, None, None),
+            (
+                "SLURM_PROCID=4 SLURM_NTASKS=5 SLURM_LOCALID=1 SLURM_NODEID=3 \
+                 SLURM_STEP_TASKS_PER_NODE=2(x3),1",
+                Slurm,
+                4,
+                Some(5),
+                Some(1),
+                Some(1),
+            ),
+            (
+                "PMI_RANK=4 PMI_SIZE=5 SLURM_PROCID=4 SLURM_NTASKS=5 SLURM_LOCALID=1",
+                Pmi,
+                4,
+                Some(5),
+                Some(1),
+                None,
+            ),
+            ("PMI_RANK=0 PMI_SIZE=4 SLURM_PROCID=0 SLURM_NTASKS=1", Pmi, 0, Some(4), None, None),
+            (
+                "FLUX_TASK_RANK=1 FLUX_JOB_SIZE=2 FLUX_TASK_LOCAL_ID=1 PMI_RANK=1 PMI_SIZE=2",
+                Pmi,
+                1,
+                Some(2),
+                Some(1),
+                None,
+            ),
+            ("FLUX_TASK_RANK=6 FLUX_JOB_SIZE=8 SLURM_PROCID=0", Flux, 6, Some(8), None, None),
+            ("OMPI_COMM_WORLD_RANK= PMI_RANK=1 PMI_SIZE=x", Pmi, 1, None, None, None),
         ] {
-            assert_eq!(place(environ), Some(Place { source, rank, size, local_rank }), "{environ}");
+            let expected = Place { source, rank, size, local_rank, local_size };
+            assert_eq!(place(environ), Some(expected), "{environ}");
         }
         for environ in ["", "RANK=1", "PMI_RANK=-1", "PMI_SIZE=4"] {
             assert_eq!(place(environ), None, "{environ}");
+        }
+    }
+
+    #[test]
+    fn hosts_by_the_launchers_name() {
+        for (environ, host) in [
+            ("OMPI_COMM_WORLD_RANK=0 PMIX_HOSTNAME=w1.job", Some("w1.job")),
+            ("PMI_RANK=0 PMI_HOSTNAME=w2", Some("w2")),
+            ("PMI_RANK=0 HYDRA_BSTRAP_LOCALHOST=w3", Some("w3")),
+            ("PMI_RANK=0 PMIX_HOSTNAME=leaked", None),
+            ("PMI_RANK=0 PMI_HOSTNAME=localhost", None),
+            ("SLURM_PROCID=0 SLURMD_NODENAME=n4", Some("n4")),
+        ] {
+            let place = place(environ).unwrap();
+            let environ = environ.replace(' ', "\0");
+            assert_eq!(place.host(|name| variable(environ.as_bytes(), name)), host, "{environ}");
+        }
+    }
+
+    #[test]
+    fn tasks_by_node() {
+        for (counts, node, tasks) in [
+            ("4", 0, Some(4)),
+            ("2(x3),1", 2, Some(2)),
+            ("2(x3),1", 3, Some(1)),
+            ("2(x3),1", 4, None),
+            ("2(3)", 0, None),
+            ("2(x3", 0, None),
+        ] {
+            assert_eq!(tasks_on(counts, node), tasks, "{counts} {node}");
         }
     }
 

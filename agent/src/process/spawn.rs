@@ -166,7 +166,7 @@ pub fn spawn(reaper: &Reaper, mut command: Command) -> Result<Child, SpawnError>
 
 /// Finds out what `ENOENT` and its like mean: the kernel says the same of a missing program, of a
 /// missing interpreter and of a missing working directory.
-fn explain(command: &Command, error: io::Error) -> SpawnError {
+pub(crate) fn explain(command: &Command, error: io::Error) -> SpawnError {
     let program = PathBuf::from(command.get_program());
     if let Some(directory) = command.get_current_dir()
         && let Err(source) = enter(directory)

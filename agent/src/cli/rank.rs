@@ -1,0 +1,126 @@
+//! `muster rank`, and the flags about the output of ranks.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::output::Returns;
+use crate::output::tag::Format;
+use crate::rank::protocol::Output;
+use crate::rank::{Color, RankSet};
+
+/// How the lines of ranks are shown and kept.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// Where the lines are shown
+    #[arg(long, value_enum, default_value_t = Output::Launcher, value_name = "WHERE")]
+    pub output: Output,
+    /// What stands before each line: prefix ([rank 3|worker-1]), short ([3]), json, none, or a
+    /// template such as '{rank}/{size} {host}: '
+    #[arg(long, default_value = "prefix", value_name = "FORMAT")]
+    pub tag: Format,
+    /// Put the time before the tag: UTC, microseconds, taken where the rank runs
+    #[arg(long)]
+    pub timestamps: bool,
+    /// Colour tags by rank
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// Progress bars: keep their carriage returns, or collapse them to the last state of the line
+    /// [default: keep on a terminal and with --tag=none, else collapse]
+    #[arg(long = "cr", value_enum, value_name = "WHAT")]
+    pub returns: Option<Returns>,
+    /// Pass a line on in pieces when it is longer than this
+    #[arg(long, default_value = "64KiB", value_name = "SIZE", value_parser = line_size)]
+    pub max_line: usize,
+    /// Keep every rank's output, byte for byte, in DIR/rank.000003.out and .err
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
+    /// Move such a file aside (to .1, one is kept) when it has reached this size [default: never]
+    #[arg(long, value_name = "SIZE", value_parser = size, requires = "log_dir")]
+    pub log_max: Option<u64>,
+    /// Show only these ranks; the others still go to --log-dir and to --output=pod
+    #[arg(long = "ranks", value_name = "LIST")]
+    pub shown_ranks: Option<RankSet>,
+    /// Show nothing, but the last N lines of a rank that fails
+    #[arg(long = "quiet-ranks-until-failure", value_name = "N", num_args = 0..=1,
+          require_equals = true, default_missing_value = "50")]
+    pub quiet: Option<usize>,
+}
+
+/// Flags of `muster rank`.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Runs one rank of an MPI job and puts its number before every line that it prints.\n\n\
+        The rank is found in the environment of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, Flux or \
+        Slurm. Ends as the program ends: with its exit code, or by the same signal.",
+    override_usage = "muster rank [OPTIONS] [--] PROGRAM [ARGUMENT]...",
+    after_help = "Examples:\n  \
+        mpirun -n 4 muster rank -- ./app\n  \
+        srun -n 4 muster rank --tag=json -- ./app\n  \
+        mpirun -n 4 muster rank --tag='{rank}/{size} {host}: ' --timestamps -- ./app\n  \
+        mpirun -n 64 muster rank --ranks 0 --log-dir /scratch/logs -- ./app"
+)]
+pub struct RankArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub output: OutputArgs,
+    /// The program and its arguments
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "PROGRAM"
+    )]
+    pub program: Vec<OsString>,
+}
+
+/// The bound of a line: what is held in memory.
+fn line_size(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    let fits = usize::try_from(bytes).ok().filter(|bytes| (64..=16 << 20).contains(bytes));
+    fits.ok_or_else(|| "a line may be held up to a size from 64 bytes to 16 MiB".to_owned())
+}
+
+/// Bytes: `65536`, `64k`, `64KiB`, `1M`, `2GiB`; all of them powers of 1,024.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let shift = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err("a size is a number with k, M, G or T, such as 64KiB".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a size begins with a number".to_owned())?;
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "a size must be more than nothing and fit 64 bits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{line_size, size};
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("65536", Some(65536)),
+            ("64k", Some(65536)),
+            ("64KiB", Some(65536)),
+            ("1 MB", Some(1 << 20)),
+            ("2G", Some(2 << 30)),
+            ("0", None),
+            ("k", None),
+            ("1x", None),
+            ("-1", None),
+            ("99999999999T", None),
+        ] {
+            assert_eq!(size(text).ok(), bytes, "{text}");
+        }
+        assert_eq!(line_size("1k"), Ok(1024));
+        assert!(line_size("63").is_err() && line_size("17M").is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! `muster rank`.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Args as _, FromArgMatches as _};
+
+use super::fail;
+use crate::cli::{OutputArgs, RankArgs};
+use crate::config::env::Environment;
+use crate::rank::{self, Settings};
+
+/// The words after `muster rank`, where the process was started so.
+///
+/// Found before clap builds all the other subcommands, so that a rank starts as fast as it can.
+pub(super) fn as_wrapper(arguments: &[OsString]) -> Option<&[OsString]> {
+    match arguments {
+        [_, first, ..] if first == "rank" => Some(&arguments[1..]),
+        _ => None,
+    }
+}
+
+/// Reads the words alone, without the rest of the command line's definition.
+pub(super) fn run_words(words: &[OsString]) -> ExitCode {
+    let command = RankArgs::augment_args(clap::Command::new("muster rank").max_term_width(100));
+    let parsed = command
+        .try_get_matches_from(words)
+        .and_then(|matches| RankArgs::from_arg_matches(&matches));
+    match parsed {
+        Ok(args) => run(args),
+        Err(error) => super::usage(&error),
+    }
+}
+
+/// Runs the program.
+pub(super) fn run(args: RankArgs) -> ExitCode {
+    let settings = settings(args.output);
+    let result = rank::run(&settings, &args.program, &Environment::from_process());
+    result.unwrap_or_else(|failure| ExitCode::from(fail(&failure)))
+}
+
+fn settings(args: OutputArgs) -> Settings {
+    Settings {
+        output: args.output,
+        tag: args.tag,
+        timestamps: args.timestamps,
+        color: args.color,
+        returns: args.returns,
+        max_line: args.max_line,
+        log_dir: args.log_dir,
+        log_max: args.log_max,
+        ranks: args.shown_ranks,
+        quiet: args.quiet,
+    }
+}

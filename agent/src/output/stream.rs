@@ -1,0 +1,131 @@
+//! Writing to a descriptor that other processes may write to as well.
+//!
+//! Must not change it: its flags belong to everybody who holds it. Must not give up while somebody
+//! reads, unless told to hurry.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// What a pipe takes without blocking once poll(2) says that it can be written to.
+const PIPE_BUF: usize = 4096;
+
+/// A deadline for writing that begins when somebody else says so, perhaps in a signal handler.
+#[derive(Debug)]
+pub struct Hurry {
+    asked: &'static AtomicBool,
+    grace: Duration,
+    since: Option<Instant>,
+}
+
+impl Hurry {
+    /// Once `asked` is set, all writing together may take `grace` and no longer.
+    #[must_use]
+    pub fn new(asked: &'static AtomicBool, grace: Duration) -> Self {
+        Self { asked, grace, since: None }
+    }
+
+    /// How long writing may still take; none where nobody asked for haste.
+    pub fn left(&mut self) -> Option<Duration> {
+        if !self.asked.load(Relaxed) {
+            return None;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        Some(self.grace.saturating_sub(since.elapsed()))
+    }
+}
+
+/// A descriptor to write whole lines to.
+#[derive(Debug)]
+pub struct Shared<'f> {
+    fd: BorrowedFd<'f>,
+    /// Whether writers have to take turns: what is written to a pipe beyond `PIPE_BUF` bytes may be
+    /// interleaved with what others write. Files and terminals take each write as a whole.
+    fifo: bool,
+}
+
+impl<'f> Shared<'f> {
+    /// Looks at what kind of file it is.
+    #[must_use]
+    pub fn new(fd: BorrowedFd<'f>) -> Self {
+        let fifo = nix::sys::stat::fstat(fd)
+            .is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO);
+        Self { fd, fifo }
+    }
+
+    /// Writes everything, however slow the reader is.
+    ///
+    /// # Errors
+    /// Nobody reads any more (`EPIPE`), or the file takes no more; `TimedOut` when hurried.
+    pub fn write_all(&self, bytes: &[u8], hurry: &mut Hurry) -> io::Result<()> {
+        let locked = self.fifo && self.lock(libc::F_WRLCK, hurry);
+        let result = write_all(self.fd, bytes, hurry);
+        if locked {
+            self.lock(libc::F_UNLCK, hurry);
+        }
+        result
+    }
+
+    /// A lock of this process on the pipe, which other wrappers ask for, too. A pipe that cannot be
+    /// locked is written to all the same.
+    fn lock(&self, kind: i32, hurry: &mut Hurry) -> bool {
+        // SAFETY: all zeroes is a valid flock: the whole file, from its start.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        #[expect(clippy::cast_possible_truncation, reason = "F_WRLCK and F_UNLCK are 1 and 2")]
+        {
+            lock.l_type = kind as libc::c_short;
+        }
+        loop {
+            // SAFETY: the descriptor is open while borrowed, and the kernel only reads the struct.
+            let result =
+                unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_SETLKW, &raw const lock) };
+            if result == 0 {
+                return true;
+            }
+            if Errno::last() != Errno::EINTR || hurry.left().is_some() {
+                return false;
+            }
+        }
+    }
+}
+
+/// Writes everything to a descriptor, blocking or not.
+///
+/// # Errors
+/// As of write(2); `TimedOut` when hurried.
+pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8], hurry: &mut Hurry) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let mut most = bytes.len();
+        if let Some(left) = hurry.left() {
+            writable(fd, Some(left))?;
+            most = most.min(PIPE_BUF);
+        }
+        match nix::unistd::write(fd, &bytes[..most]) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => writable(fd, hurry.left())?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the descriptor can be written to. A signal ends the wait early, without an error.
+fn writable(fd: BorrowedFd<'_>, left: Option<Duration>) -> io::Result<()> {
+    let timeout = match left {
+        Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
+        Some(left) => PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        None => PollTimeout::NONE,
+    };
+    match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], timeout) {
+        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,114 @@
+//! The wrapper's end of the worker's socket.
+//!
+//! Must not hold the program up for a report: those are sent if the socket takes them. Output is
+//! another matter; it waits for the worker as it would wait for any reader.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+use super::protocol::{Ended, Hello, Kind, output_header, parts, report};
+use crate::output::Stream;
+use crate::output::clock::Micros;
+use crate::output::split::Batch;
+use crate::output::stream::{Hurry, write_all};
+
+/// How long the last report may take. The worker is on this host and reads all the time; where it
+/// does not, nobody is there to be told.
+const LAST_REPORT: Duration = Duration::from_millis(200);
+
+/// A connection to the worker.
+#[derive(Debug)]
+pub(super) struct Link(OwnedFd);
+
+impl Link {
+    /// Connects, if that can be done at once.
+    ///
+    /// # Errors
+    /// Nobody listens there, or not at the moment.
+    pub(super) fn connect(path: &Path) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Self(fd))
+    }
+
+    /// Introduces this rank; from then on writing blocks.
+    ///
+    /// # Errors
+    /// The worker does not take it.
+    pub(super) fn hello(&self, hello: &Hello) -> io::Result<()> {
+        let frame = report(Kind::Hello, hello).map_err(io::Error::other)?;
+        // A fresh socket has room for more than a hello may have.
+        let written = nix::unistd::write(&self.0, &frame)?;
+        if written < frame.len() {
+            return Err(Errno::EAGAIN.into());
+        }
+        let flags = OFlag::from_bits_truncate(fcntl(&self.0, FcntlArg::F_GETFL)?);
+        fcntl(&self.0, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+        Ok(())
+    }
+
+    /// Sends lines, however slow the worker is.
+    ///
+    /// # Errors
+    /// The worker is gone. What was not sent, of `batch` and from its frames' boundary on, is given
+    /// back: a frame that arrived in part does not count there.
+    pub(super) fn output<'b>(
+        &self,
+        stream: Stream,
+        time: Micros,
+        batch: Batch<'b>,
+        hurry: &mut Hurry,
+    ) -> Result<(), (Batch<'b>, io::Error)> {
+        let mut sent = 0;
+        for part in parts(batch) {
+            if let Err(error) = self.frame(stream, time, part, hurry) {
+                return Err((Batch { bytes: &batch.bytes[sent..], end: batch.end }, error));
+            }
+            sent += part.bytes.len();
+        }
+        Ok(())
+    }
+
+    fn frame(
+        &self,
+        stream: Stream,
+        time: Micros,
+        part: Batch<'_>,
+        hurry: &mut Hurry,
+    ) -> io::Result<()> {
+        let header = output_header(stream, time, part.end, part.bytes.len());
+        let written = loop {
+            let slices = [IoSlice::new(&header), IoSlice::new(part.bytes)];
+            match nix::sys::uio::writev(&self.0, &slices) {
+                Ok(written) => break written,
+                Err(Errno::EINTR) if hurry.left().is_none() => {}
+                Err(Errno::EINTR) => break 0,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if written < header.len() {
+            write_all(self.0.as_fd(), &header[written..], hurry)?;
+        }
+        write_all(self.0.as_fd(), &part.bytes[written.saturating_sub(header.len())..], hurry)
+    }
+
+    /// Says how the program ended, if the worker takes it in a moment.
+    pub(super) fn end(&self, ended: &Ended) {
+        let Ok(frame) = report(Kind::End, ended) else { return };
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        let timeout = PollTimeout::try_from(LAST_REPORT).unwrap_or(PollTimeout::ZERO);
+        if matches!(poll(&mut ready, timeout), Ok(1)) {
+            let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+            // Told or not, the program has ended, and so do we.
+            let _ = nix::sys::socket::send(self.0.as_raw_fd(), &frame, flags);
+        }
+    }
+}

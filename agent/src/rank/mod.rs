@@ -1,0 +1,205 @@
+//! The wrapper of one rank: starts the program, passes its lines on with the rank before them, and
+//! ends as the program ended.
+//!
+//! Synchronous and small: one thread, no runtime, nothing kept for each line. Must not change what
+//! the program sees, and must not wait for anybody but the readers of its output.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::env::Environment;
+use crate::config::variables::MUSTER_RANK_SOCKET;
+use crate::exit::{Class, Explain, Failure};
+use crate::output::files::{self, RotatingFile};
+use crate::output::tag::{Format, Style, Tagger};
+use crate::output::{Identity, Returns, Stream};
+use crate::text::say;
+
+mod child;
+mod identity;
+mod link;
+mod outlet;
+pub mod protocol;
+mod pump;
+mod ranks;
+mod signals;
+
+pub use ranks::{RankSet, RankSetError};
+
+use child::{Program, end_as};
+use link::Link;
+use outlet::{Outlet, Showing};
+use protocol::{Ended, Hello, Output};
+
+/// When to colour tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How the lines of ranks are shown and kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where they are shown.
+    pub output: Output,
+    /// With what tag.
+    pub tag: Format,
+    /// Whether with a time.
+    pub timestamps: bool,
+    /// When in colour.
+    pub color: Color,
+    /// What becomes of carriage returns; none: live on a terminal, collapsed elsewhere.
+    pub returns: Option<Returns>,
+    /// Bytes of a line beyond which it is passed on in pieces.
+    pub max_line: usize,
+    /// Where to keep a file a rank and stream.
+    pub log_dir: Option<PathBuf>,
+    /// Bytes at which such a file moves aside.
+    pub log_max: Option<u64>,
+    /// The ranks to show; none: all.
+    pub ranks: Option<RankSet>,
+    /// Show only so many last lines, and only of a rank that fails.
+    pub quiet: Option<usize>,
+}
+
+/// Why a program was not run.
+#[derive(Debug, thiserror::Error)]
+enum RankError {
+    #[error("prepare to forward signals: {0}")]
+    Signals(#[source] io::Error),
+    #[error("keep the rank's output in {}: {source}", path.display())]
+    Files { path: PathBuf, source: io::Error },
+}
+
+impl Explain for RankError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Signals(_) => Class::Internal,
+            Self::Files { .. } => Class::LocalResource,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Signals(_) => None,
+            Self::Files { .. } => Some(
+                "--log-dir must be writable on every host; it is made where it is missing".into(),
+            ),
+        }
+    }
+}
+
+/// Runs the program to its end.
+///
+/// # Errors
+/// The program could not be started, or its output could not be kept as asked.
+pub fn run(
+    settings: &Settings,
+    words: &[OsString],
+    env: &Environment,
+) -> Result<ExitCode, Failure> {
+    let identity = identity::find(env, &hostname());
+    if identity.is_none() {
+        say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
+             PMIx, Flux or Slurm); the program's lines stay untagged");
+    }
+    let files = open_files(settings, identity.as_ref())?;
+    let link = env.non_empty(MUSTER_RANK_SOCKET).and_then(|path| Link::connect(path.as_ref()).ok());
+    let style = style(settings, identity.is_some(), env);
+    let rank = identity.as_ref().map(|identity| identity.rank);
+    let showing = Showing {
+        shown: settings.ranks.as_ref().zip(rank).is_none_or(|(ranks, rank)| ranks.contains(rank)),
+        quiet: settings.quiet,
+        by_worker: settings.output != Output::Mpirun && identity.is_some(),
+    };
+    let tagger = Tagger::new(identity.clone().unwrap_or_default(), style.clone())?;
+    let mut outlet = Outlet::new(tagger, showing, link, files);
+
+    let signals = signals::Signals::install().map_err(RankError::Signals)?;
+    let program = Program::start(words, &signals)?;
+    outlet.hello(&Hello {
+        version: 1,
+        identity,
+        pid: program.pid.as_raw(),
+        wrapper: std::process::id().cast_signed(),
+        command: command(words),
+        output: settings.output,
+        shown: showing.shown,
+        quiet: settings.quiet,
+        style,
+    });
+    let exit = pump::run(program, &signals, &mut outlet);
+    let micros = |time: nix::libc::timeval| {
+        u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
+    };
+    let count = |number: nix::libc::c_long| u64::try_from(number).unwrap_or(0);
+    outlet.end(Ended {
+        status: exit.status,
+        told: signals::told(),
+        wall_us: u64::try_from(exit.wall.as_micros()).unwrap_or(u64::MAX),
+        user_us: micros(exit.usage.ru_utime),
+        system_us: micros(exit.usage.ru_stime),
+        max_rss_kib: count(exit.usage.ru_maxrss),
+        major_faults: count(exit.usage.ru_majflt),
+        stderr: String::new(),
+    });
+    Ok(end_as(exit.status))
+}
+
+fn hostname() -> String {
+    let name = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|_| "localhost".to_owned())
+}
+
+fn open_files(
+    settings: &Settings,
+    identity: Option<&Identity>,
+) -> Result<Option<[RotatingFile; 2]>, RankError> {
+    let Some(directory) = &settings.log_dir else { return Ok(None) };
+    let names = Stream::BOTH.map(|stream| match identity {
+        Some(identity) => files::name(identity.rank, stream),
+        // Programs without a rank must not share a file.
+        None => format!("{}.{}.{}", hostname(), std::process::id(), stream.name()),
+    });
+    let opened = files::open(directory, names, settings.log_max);
+    opened.map(Some).map_err(|(path, source)| RankError::Files { path, source })
+}
+
+/// How lines look, where nothing is known that a tag could say: as they are.
+fn style(settings: &Settings, ranked: bool, env: &Environment) -> Style {
+    let terminal = on_terminal();
+    let format = if ranked { settings.tag.clone() } else { Format::None };
+    let keep = terminal || format == Format::None;
+    Style {
+        color: match settings.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && env.non_empty("NO_COLOR").is_none(),
+        },
+        timestamps: settings.timestamps,
+        returns: settings.returns.unwrap_or(if keep { Returns::Keep } else { Returns::Collapse }),
+        max_line: settings.max_line,
+        format,
+    }
+}
+
+/// Whether somebody watches our stdout on a terminal. Open MPI gives its ranks pseudo-terminals of
+/// its own, which lead into pipes; they are nobody's controlling terminal.
+fn on_terminal() -> bool {
+    // SAFETY: tcgetsid touches no memory.
+    io::stdout().is_terminal() && unsafe { nix::libc::tcgetsid(1) } != -1
+}
+
+fn command(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    let mut command = words.join(" ");
+    command.truncate(command.floor_char_boundary(4096));
+    command
+}

@@ -1,0 +1,252 @@
+//! Where a rank's lines go: own stdout and stderr, the worker, files; and what is kept of them.
+//!
+//! Must not read from the program or decide when it ends.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, SystemTime};
+
+use super::link::Link;
+use super::protocol::{Ended, Hello};
+use super::signals;
+use crate::output::Stream;
+use crate::output::clock::Micros;
+use crate::output::files::RotatingFile;
+use crate::output::split::{Batch, End, Return, Rule};
+use crate::output::stream::{Hurry, Shared};
+use crate::output::tag::Tagger;
+use crate::output::tail::Tail;
+use crate::text::say;
+
+// SAFETY: the runtime opens /dev/null for standard descriptors that were closed, and nothing here
+// closes them.
+const STDOUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(1) };
+// SAFETY: as above.
+const STDERR: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(2) };
+
+/// Tagged bytes written at once: what a pipe of the default size holds.
+const WRITE: usize = 64 * 1024;
+/// What a slow reader gets when somebody wants this process to end.
+const HASTE: Duration = Duration::from_secs(2);
+/// Bytes of last lines that are kept for reports.
+const TAIL: usize = 32 * 1024;
+/// Bytes of last lines that are kept to be shown if the program fails.
+const QUIET_TAIL: usize = 256 * 1024;
+/// Lines of stderr in the last report.
+const TAIL_LINES: usize = 50;
+
+/// Whether an output is still wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Go on.
+    Yes,
+    /// Nobody reads it any more: the program should find its pipe closed, too.
+    No,
+}
+
+/// Where lines are shown.
+#[derive(Debug)]
+enum Show {
+    /// On this process's own stdout and stderr, tagged here.
+    Here,
+    /// By the worker, or by the launcher behind it.
+    Worker,
+    /// Not now; the last ones at the end, if the program fails.
+    Held(Box<[Tail; 2]>),
+    /// Nowhere: not one of the ranks that were asked for.
+    Nowhere,
+}
+
+/// All outlets of one rank.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    showing: Showing,
+    show: Show,
+    tagger: Tagger,
+    own: [Own; 2],
+    link: Option<Link>,
+    files: Option<[RotatingFile; 2]>,
+    stderr_tail: Option<Tail>,
+    hurry: Hurry,
+    tagged: Vec<u8>,
+}
+
+/// Own stdout or stderr.
+#[derive(Debug)]
+struct Own {
+    /// Whether writing to it has failed for good.
+    lost: bool,
+    file: Shared<'static>,
+}
+
+/// How lines are to be shown, when they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Showing {
+    /// Whether this rank is one of those asked for.
+    pub shown: bool,
+    /// How many last lines to show, only if it fails.
+    pub quiet: Option<usize>,
+    /// Whether the worker is to have the lines, if there is one.
+    pub by_worker: bool,
+}
+
+impl Showing {
+    /// Where lines go that no worker takes.
+    fn here(self) -> Show {
+        match (self.shown, self.quiet) {
+            (false, _) => Show::Nowhere,
+            (true, None) => Show::Here,
+            (true, Some(lines)) => {
+                Show::Held(Stream::BOTH.map(|_| Tail::new(lines, QUIET_TAIL)).into())
+            }
+        }
+    }
+}
+
+impl Outlet {
+    /// Outlets for lines that `tagger` tags.
+    #[must_use]
+    pub(super) fn new(
+        tagger: Tagger,
+        showing: Showing,
+        link: Option<Link>,
+        files: Option<[RotatingFile; 2]>,
+    ) -> Self {
+        let show = if showing.by_worker && link.is_some() { Show::Worker } else { showing.here() };
+        let own = [
+            Own { lost: false, file: Shared::new(STDOUT) },
+            Own { lost: false, file: Shared::new(STDERR) },
+        ];
+        Self {
+            showing,
+            show,
+            tagger,
+            own,
+            stderr_tail: link.is_some().then(|| Tail::new(TAIL_LINES, TAIL)),
+            link,
+            files,
+            hurry: Hurry::new(signals::hurry(), HASTE),
+            tagged: Vec::new(),
+        }
+    }
+
+    /// What ends a line. Lines that are shown elsewhere go there with every byte.
+    pub(super) fn rule(&self) -> Rule {
+        let rule = self.tagger.style().rule();
+        match (rule.returns, &self.show) {
+            (Return::Overwrites, Show::Worker) => Rule { returns: Return::Text, ..rule },
+            _ => rule,
+        }
+    }
+
+    /// Introduces the rank to the worker, if there is one.
+    pub(super) fn hello(&mut self, hello: &Hello) {
+        if self.link.as_ref().is_some_and(|link| link.hello(hello).is_err()) {
+            self.worker_is_gone();
+        }
+    }
+
+    /// Keeps bytes as they came, cut anywhere.
+    pub(super) fn keep(&mut self, stream: Stream, bytes: &[u8]) {
+        if let (Stream::Err, Some(tail)) = (stream, &mut self.stderr_tail) {
+            tail.push(bytes);
+        }
+        let Some(files) = &mut self.files else { return };
+        if let Err(error) = files[stream.index()].write_all(bytes) {
+            let path = files[stream.index()].path().display();
+            say(&format!("warning: stopped writing {path}: {error}"));
+            self.files = None;
+        }
+    }
+
+    /// Shows lines.
+    pub(super) fn show(&mut self, stream: Stream, time: Micros, batch: Batch<'_>) -> Wanted {
+        let mut batch = batch;
+        if let (Show::Worker, Some(link)) = (&self.show, &self.link) {
+            match link.output(stream, time, batch, &mut self.hurry) {
+                Ok(()) => return Wanted::Yes,
+                Err((unsent, _)) => batch = unsent,
+            }
+            self.worker_is_gone();
+        }
+        match &mut self.show {
+            Show::Here => self.print(stream, time, batch),
+            Show::Held(tails) => {
+                tails[stream.index()].push(batch.bytes);
+                Wanted::Yes
+            }
+            Show::Nowhere | Show::Worker => Wanted::Yes,
+        }
+    }
+
+    fn worker_is_gone(&mut self) {
+        self.link = None;
+        if matches!(self.show, Show::Worker) {
+            self.show = self.showing.here();
+        }
+    }
+
+    fn print(&mut self, stream: Stream, time: Micros, batch: Batch<'_>) -> Wanted {
+        if self.own[stream.index()].lost {
+            return Wanted::Yes;
+        }
+        if self.tagger.style().plain() {
+            return self.own[stream.index()].write(stream, batch.bytes, &mut self.hurry);
+        }
+        let mut wanted = Wanted::Yes;
+        let mut tagging = self.tagger.tag(batch, stream, time);
+        loop {
+            let more = tagging.write(WRITE, &mut self.tagged);
+            let own = &mut self.own[stream.index()];
+            if own.write(stream, &self.tagged, &mut self.hurry) == Wanted::No {
+                wanted = Wanted::No;
+            }
+            self.tagged.clear();
+            if !more || own.lost {
+                return wanted;
+            }
+        }
+    }
+
+    /// Reports the end, and shows what was held back where the program failed by itself.
+    pub(super) fn end(&mut self, mut ended: Ended) {
+        if let Some(tail) = &self.stderr_tail {
+            ended.stderr = String::from_utf8_lossy(tail.bytes()).into_owned();
+        }
+        if let Show::Held(tails) = std::mem::replace(&mut self.show, Show::Here)
+            && failed_by_itself(&ended)
+        {
+            let time = Micros::from(SystemTime::now());
+            for stream in Stream::BOTH {
+                let bytes = tails[stream.index()].bytes();
+                if !bytes.is_empty() {
+                    self.print(stream, time, Batch { bytes, end: End::Eof });
+                }
+            }
+        }
+        if let Some(link) = &self.link {
+            link.end(&ended);
+        }
+    }
+}
+
+/// Not by a signal that it was told to end by, which is what becomes of ranks when another fails.
+fn failed_by_itself(ended: &Ended) -> bool {
+    !ended.status.success() && ended.told.is_none()
+}
+
+impl Own {
+    fn write(&mut self, stream: Stream, bytes: &[u8], hurry: &mut Hurry) -> Wanted {
+        let Err(error) = self.file.write_all(bytes, hurry) else { return Wanted::Yes };
+        self.lost = true;
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Wanted::No,
+            // Somebody wants an end and nobody reads: nothing is left to be said.
+            io::ErrorKind::TimedOut => Wanted::Yes,
+            _ => {
+                say(&format!("warning: the rank's {} is lost from here: {error}", stream.name()));
+                Wanted::Yes
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! What a wrapper tells the worker of its host, over the worker's unix socket.
+//!
+//! Frames: one byte of kind, four of length (big-endian), the payload. Nothing comes back; the
+//! worker closes the socket when it has enough. Must not touch a socket itself.
+//!
+//! ```text
+//! kind  payload
+//! 1     hello   JSON, always first
+//! 2     stdout  8 bytes of time (microseconds since 1970, big-endian), 1 byte of end
+//! 3     stderr  (0 whole lines, 1 the last line was cut, 2 the last line has no end), raw lines
+//! 4     end     JSON, always last; a socket that closes without one says that the wrapper was killed
+//! ```
+//!
+//! Lines travel raw, for whoever prints them to tag. Everything is bounded: a frame by
+//! [`MAX_FRAME`], a hello and an end by [`MAX_REPORT`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::output::clock::Micros;
+use crate::output::split::{Batch, End};
+use crate::output::tag::Style;
+use crate::output::{Identity, Stream};
+use crate::process::status::WaitStatus;
+
+/// The largest payload, bytes. A longer batch goes in several frames.
+pub const MAX_FRAME: usize = 1024 * 1024;
+/// The largest payload of a report, bytes.
+pub const MAX_REPORT: usize = 256 * 1024;
+/// Kind and length.
+pub const HEADER: usize = 5;
+/// What precedes the lines in an output frame's payload.
+pub const OUTPUT_HEADER: usize = 9;
+
+/// The kinds of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Who is there.
+    Hello = 1,
+    /// Lines of standard output.
+    Stdout = 2,
+    /// Lines of standard error.
+    Stderr = 3,
+    /// How the program ended.
+    End = 4,
+}
+
+impl Kind {
+    /// The kind that a byte stands for.
+    #[must_use]
+    pub fn of(byte: u8) -> Option<Self> {
+        [Self::Hello, Self::Stdout, Self::Stderr, Self::End]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
+    }
+
+    /// The kind of frames that carry a stream.
+    #[must_use]
+    pub fn carrying(stream: Stream) -> Self {
+        match stream {
+            Stream::Out => Self::Stdout,
+            Stream::Err => Self::Stderr,
+        }
+    }
+}
+
+/// Where a rank's lines are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Output {
+    /// The launcher's stdout and stderr, past mpirun; through mpirun where no worker serves
+    Launcher,
+    /// The worker's own stdout and stderr, so the container's log
+    Pod,
+    /// Both of them
+    Both,
+    /// The wrapper's own stdout and stderr, which mpirun forwards
+    Mpirun,
+}
+
+/// The first frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Of this protocol: 1.
+    pub version: u32,
+    /// Whose lines will come. None: no rank in the environment.
+    pub identity: Option<Identity>,
+    /// The program's process, in the host's own PID namespace.
+    pub pid: i32,
+    /// The wrapper's process.
+    pub wrapper: i32,
+    /// The program and its arguments, lossily, no more than 4,096 bytes.
+    pub command: String,
+    /// Where the lines are to be shown. With `mpirun`, only reports come here.
+    pub output: Output,
+    /// Whether the launcher shows this rank (`--ranks`).
+    pub shown: bool,
+    /// Show no more than this many last lines, and only if it fails.
+    pub quiet: Option<usize>,
+    /// How lines are to look. `color` is what the user forced; the printer may add it on a terminal.
+    pub style: Style,
+}
+
+/// The last frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// How.
+    pub status: WaitStatus,
+    /// A terminating signal that the wrapper was told to pass on, if any, before the end.
+    pub told: Option<i32>,
+    /// From start to end, microseconds.
+    pub wall_us: u64,
+    /// CPU time in user mode, microseconds, with the program's waited-for children.
+    pub user_us: u64,
+    /// CPU time in the kernel, microseconds.
+    pub system_us: u64,
+    /// Most resident memory, KiB.
+    pub max_rss_kib: u64,
+    /// Major page faults.
+    pub major_faults: u64,
+    /// The last lines of standard error: at most 50, and 32 KiB. Lossy.
+    pub stderr: String,
+}
+
+/// The header of a frame.
+#[must_use]
+pub fn header(kind: Kind, length: usize) -> [u8; HEADER] {
+    #[expect(clippy::cast_possible_truncation, reason = "senders keep to MAX_FRAME")]
+    let [a, b, c, d] = (length as u32).to_be_bytes();
+    [kind as u8, a, b, c, d]
+}
+
+/// Header and output header of a frame that carries `length` bytes of lines.
+#[must_use]
+pub fn output_header(
+    stream: Stream,
+    time: Micros,
+    end: End,
+    length: usize,
+) -> [u8; HEADER + OUTPUT_HEADER] {
+    let mut bytes = [0; HEADER + OUTPUT_HEADER];
+    bytes[..HEADER].copy_from_slice(&header(Kind::carrying(stream), OUTPUT_HEADER + length));
+    bytes[HEADER..HEADER + 8].copy_from_slice(&time.0.to_be_bytes());
+    bytes[HEADER + 8] = match end {
+        End::Line => 0,
+        End::Cut => 1,
+        End::Eof => 2,
+    };
+    bytes
+}
+
+/// Cuts a batch into parts that fit a frame; all but the last are `Cut`, or end with a line.
+pub fn parts(batch: Batch<'_>) -> impl Iterator<Item = Batch<'_>> {
+    const ROOM: usize = MAX_FRAME - OUTPUT_HEADER;
+    let mut rest = batch.bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (length, end) = if rest.len() <= ROOM {
+            (rest.len(), batch.end)
+        } else {
+            match memchr::memrchr(b'\n', &rest[..ROOM]) {
+                Some(at) => (at + 1, End::Line),
+                None => (ROOM, End::Cut),
+            }
+        };
+        let (bytes, more) = rest.split_at(length);
+        rest = more;
+        Some(Batch { bytes, end })
+    })
+}
+
+/// A report in its frame.
+///
+/// # Errors
+/// It does not fit.
+pub fn report(kind: Kind, message: &impl Serialize) -> Result<Vec<u8>, ProtocolError> {
+    let body = serde_json::to_vec(message)?;
+    if body.len() > MAX_REPORT {
+        return Err(ProtocolError::TooLong(body.len()));
+    }
+    let mut frame = header(kind, body.len()).to_vec();
+    frame.extend_from_slice(&body);
+    Ok(frame)
+}
+
+/// A frame, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame<'b> {
+    /// Always the first.
+    Hello(Box<Hello>),
+    /// Lines, raw.
+    Output(Stream, Micros, Batch<'b>),
+    /// Always the last.
+    End(Box<Ended>),
+}
+
+/// Why a wrapper's socket cannot be read further.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtocolError {
+    /// A kind that is not known here.
+    #[error("read a rank's report: there is no frame of kind {0}")]
+    Kind(u8),
+    /// Beyond the bound.
+    #[error("read a rank's report: {0} bytes announced, more than allowed")]
+    TooLong(usize),
+    /// An output frame without lines, or with an end that is not known here.
+    #[error("read a rank's report: an output frame without lines or with an unknown end")]
+    Output,
+    /// No report of this version.
+    #[error("read a rank's report: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Reads the kind and the payload's length from a frame's header.
+///
+/// # Errors
+/// Nothing that follows can be read then.
+pub fn read_header(bytes: [u8; HEADER]) -> Result<(Kind, usize), ProtocolError> {
+    let [kind, a, b, c, d] = bytes;
+    let kind = Kind::of(kind).ok_or(ProtocolError::Kind(kind))?;
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    let most = match kind {
+        Kind::Hello | Kind::End => MAX_REPORT,
+        Kind::Stdout | Kind::Stderr => MAX_FRAME,
+    };
+    if length > most { Err(ProtocolError::TooLong(length)) } else { Ok((kind, length)) }
+}
+
+/// Reads a payload.
+///
+/// # Errors
+/// Nothing that follows should be believed then.
+pub fn read_payload(kind: Kind, payload: &[u8]) -> Result<Frame<'_>, ProtocolError> {
+    let output = |stream| {
+        let (time, rest) = payload.split_first_chunk::<8>().ok_or(ProtocolError::Output)?;
+        let (end, bytes) = rest.split_first().ok_or(ProtocolError::Output)?;
+        let end = match end {
+            0 => End::Line,
+            1 => End::Cut,
+            2 => End::Eof,
+            _ => return Err(ProtocolError::Output),
+        };
+        if bytes.is_empty() {
+            return Err(ProtocolError::Output);
+        }
+        Ok(Frame::Output(stream, Micros(u64::from_be_bytes(*time)), Batch { bytes, end }))
+    };
+    match kind {
+        Kind::Hello => Ok(Frame::Hello(serde_json::from_slice(payload)?)),
+        Kind::Stdout => output(Stream::Out),
+        Kind::Stderr => output(Stream::Err),
+        Kind::End => Ok(Frame::End(serde_json::from_slice(payload)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::Returns;
+    use crate::output::tag::Format;
+
+    fn read(frame: &[u8]) -> Result<Frame<'_>, ProtocolError> {
+        let (header, payload) = frame.split_first_chunk::<HEADER>().unwrap();
+        let (kind, length) = read_header(*header)?;
+        assert_eq!(length, payload.len());
+        read_payload(kind, payload)
+    }
+
+    #[test]
+    fn reports_go_there_and_back() {
+        let hello = Hello {
+            version: 1,
+            identity: Some(Identity { rank: 3, host: "w".into(), ..Identity::default() }),
+            pid: 7,
+            wrapper: 6,
+            command: "./app".into(),
+            output: Output::Launcher,
+            shown: true,
+            quiet: Some(50),
+            style: Style {
+                format: Format::Template("{rank}: ".into()),
+                timestamps: false,
+                color: false,
+                returns: Returns::Collapse,
+                max_line: 65536,
+            },
+        };
+        let frame = report(Kind::Hello, &hello).unwrap();
+        assert_eq!(read(&frame).unwrap(), Frame::Hello(Box::new(hello)));
+        let ended = Ended {
+            status: WaitStatus::Signaled { signal: 11, core: true },
+            told: None,
+            wall_us: 1,
+            user_us: 2,
+            system_us: 3,
+            max_rss_kib: 4,
+            major_faults: 5,
+            stderr: "x\n".into(),
+        };
+        let frame = report(Kind::End, &ended).unwrap();
+        assert_eq!(read(&frame).unwrap(), Frame::End(Box::new(ended)));
+    }
+
+    #[test]
+    fn output_goes_there_and_back_in_parts_that_fit() {
+        let mut lines = vec![b'x'; 2 * MAX_FRAME];
+        lines[1000] = b'\n';
+        let batch = Batch { bytes: &lines, end: End::Eof };
+        let mut seen = Vec::new();
+        for part in parts(batch) {
+            let mut frame =
+                output_header(Stream::Err, Micros(5), part.end, part.bytes.len()).to_vec();
+            frame.extend_from_slice(part.bytes);
+            let Frame::Output(Stream::Err, Micros(5), read) = read(&frame).unwrap() else {
+                panic!()
+            };
+            seen.push((read.bytes.len(), read.end));
+        }
+        let room = MAX_FRAME - OUTPUT_HEADER;
+        let rest = 2 * MAX_FRAME - 1001 - room;
+        assert!(rest <= room);
+        assert_eq!(seen, [(1001, End::Line), (room, End::Cut), (rest, End::Eof)]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(matches!(read_header(*b"SSH-2"), Err(ProtocolError::Kind(b'S'))));
+        assert!(matches!(read_header([1, 255, 0, 0, 0]), Err(ProtocolError::TooLong(_))));
+        assert!(matches!(
+            read_payload(Kind::Stdout, b"\0\0\0\0\0\0\0\0\0"),
+            Err(ProtocolError::Output)
+        ));
+        assert!(matches!(
+            read_payload(Kind::Stdout, b"\0\0\0\0\0\0\0\0\x03x"),
+            Err(ProtocolError::Output)
+        ));
+        assert!(matches!(read_payload(Kind::Hello, b"{}"), Err(ProtocolError::Json(_))));
+    }
+}

@@ -1,0 +1,545 @@
+//! Real programs under `muster rank`: what arrives, where, and how it ends.
+//!
+//! Programs are shell scripts. Tests wait for lines, for ends of file or for processes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use muster::output::Stream;
+use muster::output::split::End;
+use muster::process::status::WaitStatus;
+use muster::rank::protocol::{Frame, HEADER, read_header, read_payload};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The wrapper of rank 3 of 16 with these flags, around a shell script.
+fn rank(flags: &[&str], script: &str) -> Command {
+    program(flags, &["sh", "-c", script])
+}
+
+fn program(flags: &[&str], words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    for name in
+        ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID", "MUSTER_RANK_SOCKET", "MUSTER_JOB"]
+    {
+        command.env_remove(name);
+    }
+    command.env("PMI_RANK", "3").env("PMI_SIZE", "16").env("PMI_HOSTNAME", "w1.job.svc");
+    command.arg("rank").args(flags).arg("--").args(words);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(flags: &[&str], script: &str) -> Output {
+    rank(flags, script).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Starts it and waits for its first line, which says that its script is ready.
+fn start(command: &mut Command) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = command.spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.ends_with("READY\n"), "{line:?}");
+    (child, stdout)
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+#[test]
+fn lines_carry_the_rank_on_their_own_stream() {
+    let output = run(&[], "echo out; echo err >&2; printf 'no end'");
+    assert_eq!(text(&output.stdout), "[rank  3|w1] out\n[rank  3|w1] no end\n");
+    assert_eq!(text(&output.stderr), "[rank  3|w1] err\n");
+    let output = run(&["--tag={rank}/{size} {host} {stream}: "], "echo a");
+    assert_eq!(text(&output.stdout), "3/16 w1 stdout: a\n");
+}
+
+#[test]
+fn it_ends_as_the_program_ends() {
+    for code in [0, 1, 3, 79, 127, 255] {
+        assert_eq!(run(&[], &format!("exit {code}")).status.code(), Some(code));
+    }
+    for signal in [1, 2, 3, 6, 9, 10, 11, 13, 14, 15, 34, 40, 64] {
+        let status = run(&[], &format!("ulimit -c 0; kill -{signal} $$")).status;
+        assert_eq!(status.signal(), Some(signal));
+        assert!(!status.core_dumped());
+    }
+}
+
+#[test]
+fn a_program_that_cannot_be_started_is_explained() {
+    let output = program(&[], &["/no/such/program"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(86));
+    assert!(text(&output.stderr).contains("failed to start /no/such/program: no such program"));
+    let output = program(&["--tag={rnk}"], &["true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(89));
+    assert!(text(&output.stderr).contains("no field is called 'rnk'"));
+}
+
+#[test]
+fn without_a_rank_lines_stay_as_they_are() {
+    let output = rank(&[], "printf 'a\\r\\nb'").env_remove("PMI_RANK").output().unwrap();
+    assert_eq!(text(&output.stdout), "a\r\nb");
+    assert_eq!(text(&output.stderr).lines().count(), 1);
+    assert!(text(&output.stderr).contains("no rank in the environment"));
+}
+
+#[test]
+fn signals_reach_the_program_once() {
+    let script = "n=0; trap 'n=$((n+1))' USR1 USR2 HUP INT ALRM; trap 'echo got $n; exit 5' TERM; \
+                  echo READY; while :; do sleep 0.01; done";
+    let (mut child, mut stdout) = start(&mut rank(&["--tag=none"], script));
+    for signal in
+        [Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGHUP, Signal::SIGINT, Signal::SIGALRM]
+    {
+        kill(pid(&child), signal).unwrap();
+    }
+    kill(pid(&child), Signal::SIGTERM).unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "got 5\n");
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn ignored_signals_stay_ignored() {
+    let script = "echo READY; read x; kill -HUP $$; echo alive";
+    let mut command = rank(&["--tag=none"], script);
+    command.stdin(Stdio::piped());
+    // SAFETY: signal is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::signal::signal(Signal::SIGHUP, nix::sys::signal::SigHandler::SigIgn)?;
+            Ok(())
+        });
+    }
+    let (mut child, mut stdout) = start(&mut command);
+    kill(pid(&child), Signal::SIGHUP).unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "alive\n");
+}
+
+#[test]
+fn it_stops_and_goes_on_with_the_program() {
+    let mut command = rank(&["--tag=none"], "echo READY; read x; echo on");
+    let (mut child, mut stdout) = start(command.stdin(Stdio::piped()));
+    kill(pid(&child), Signal::SIGTSTP).unwrap();
+    let state = nix::sys::wait::waitpid(pid(&child), Some(nix::sys::wait::WaitPidFlag::WUNTRACED));
+    assert!(matches!(state, Ok(nix::sys::wait::WaitStatus::Stopped(..))), "{state:?}");
+    kill(pid(&child), Signal::SIGCONT).unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "on\n");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_program_dies_with_the_wrapper_and_is_in_its_group() {
+    let script = "echo READY; ps -o pgid= -p $$; echo $$; exec sleep 1000";
+    let mut command = rank(&["--tag=none"], script);
+    let (mut child, mut stdout) = start(command.process_group(0));
+    let mut line = || {
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        line.trim().parse::<i32>().unwrap()
+    };
+    assert_eq!(line(), pid(&child).as_raw(), "the group that mpirun will signal");
+    let program = Pid::from_raw(line());
+    let pidfd = program_fd(program);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Readable once it has ended.
+    let mut ended =
+        [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut ended, 10_000u16), Ok(1), "{program} lives on");
+}
+
+fn program_fd(pid: Pid) -> std::os::fd::OwnedFd {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: a new descriptor of the kernel's, owned by nobody else.
+    unsafe {
+        let fd = nix::libc::syscall(nix::libc::SYS_pidfd_open, pid.as_raw(), 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        std::os::fd::OwnedFd::from_raw_fd(i32::try_from(fd).unwrap())
+    }
+}
+
+#[test]
+fn other_descriptors_and_the_environment_pass() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let fd = file.as_file().as_raw_fd();
+    let script = "ls /proc/self/fd | tr '\\n' ' '; echo through >&9; env | sort";
+    let mut bare = Command::new("sh");
+    let mut wrapped = rank(&["--tag=none"], script);
+    bare.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
+    bare.env_clear().env("PATH", "/usr/bin:/bin").env("PMI_RANK", "3").env("PMI_FD", "9");
+    wrapped.env_clear().env("PATH", "/usr/bin:/bin").env("PMI_RANK", "3").env("PMI_FD", "9");
+    for command in [&mut bare, &mut wrapped] {
+        // SAFETY: dup2 is async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                let error = nix::libc::dup2(fd, 9);
+                if error < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            });
+        }
+    }
+    assert_eq!(text(&wrapped.output().unwrap().stdout), text(&bare.output().unwrap().stdout));
+    assert_eq!(fs::read_to_string(file.path()).unwrap(), "through\nthrough\n");
+}
+
+#[test]
+fn stdin_is_the_programs() {
+    let mut child = rank(&["--tag=none"], "cat").stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"for the rank\n").unwrap();
+    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "for the rank\n");
+}
+
+#[test]
+fn everything_written_before_a_kill_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = format!("--log-dir={}", directory.path().display());
+    let script = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; \
+                  printf 'half a li'; kill -9 $$";
+    let output = run(&["--tag=short", &log], script);
+    assert_eq!(output.status.signal(), Some(9));
+    let expected: String = (0..2000).map(|i| format!("[ 3] line {i}\n")).collect();
+    assert_eq!(text(&output.stdout), expected + "[ 3] half a li\n");
+    let raw = fs::read_to_string(directory.path().join("rank.000003.out")).unwrap();
+    let expected: String = (0..2000).map(|i| format!("line {i}\n")).collect();
+    assert_eq!(raw, expected + "half a li");
+}
+
+#[test]
+fn noise_is_kept_byte_for_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    // Every byte, lines of every kind, one of 10 MB, and single bytes at the end.
+    let mut noise: Vec<u8> = (0..=255u8).cycle().take(100_000).collect();
+    noise.extend(b"1%\r2%\r3%\r\nline\n\n\r\n");
+    noise.extend(std::iter::repeat_n(b'x', 10_000_000));
+    noise.extend(b"\nend\0");
+    let file = directory.path().join("noise");
+    fs::write(&file, &noise).unwrap();
+    let log = format!("--log-dir={}", directory.path().join("logs").display());
+    let (file, log) = (file.to_str().unwrap(), log.as_str());
+    for (flags, exact) in [
+        (&["--tag=none", log][..], true),
+        (&["--tag=prefix", log], false),
+        (&["--tag=json", log], false),
+    ] {
+        let words = [
+            "sh",
+            "-c",
+            "cat \"$1\"; cat \"$1\" >&2; dd if=\"$1\" bs=1 count=2000 2>/dev/null",
+            "sh",
+            file,
+        ];
+        let output = program(flags, &words).output().unwrap();
+        assert!(output.status.success());
+        let mut expected = noise.clone();
+        expected.extend(&noise[..2000]);
+        if exact {
+            assert!(output.stdout == expected && output.stderr == noise);
+        } else {
+            let pieces = 10_000_000 / 65_536;
+            assert!(output.stderr.split(|byte| *byte == b'\n').count() > pieces);
+        }
+        for (name, expected) in [("rank.000003.out", &expected), ("rank.000003.err", &noise)] {
+            let path = directory.path().join("logs").join(name);
+            assert!(&fs::read(&path).unwrap() == expected, "{name} {flags:?}");
+            fs::remove_file(path).unwrap();
+        }
+        if flags[0] == "--tag=json" {
+            for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let line: serde_json::Value = serde_json::from_slice(line).unwrap();
+                assert_eq!((&line["rank"], &line["host"]), (&3.into(), &"w1".into()));
+            }
+        }
+    }
+}
+
+#[test]
+fn progress_bars() {
+    let script = "for i in 1 2 3; do printf '\\r%s%%' $i; done; echo; echo done";
+    assert_eq!(text(&run(&["--tag=short"], script).stdout), "[ 3] 3%\n[ 3] done\n");
+    assert_eq!(
+        text(&run(&["--tag=short", "--cr=keep"], script).stdout),
+        "[ 3] \r[ 3] 1%\r[ 3] 2%\r[ 3] 3%\n[ 3] done\n"
+    );
+}
+
+#[test]
+fn a_closed_reader_ends_the_program_as_without_a_wrapper() {
+    let (mut child, stdout) =
+        start(&mut rank(&["--tag=none"], "echo READY; while :; do echo more; done"));
+    drop(stdout);
+    assert_eq!(child.wait().unwrap().signal(), Some(13));
+    // One that does not care about its output goes on.
+    let script = "trap '' PIPE; echo READY; read x; echo more 2>/dev/null; exit 4";
+    let (mut child, stdout) = start(rank(&["--tag=none"], script).stdin(Stdio::piped()));
+    drop(stdout);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
+fn a_slow_reader_loses_nothing_and_holds_the_program_up() {
+    let script = "i=0; while [ $i -lt 100000 ]; do echo $i; i=$((i+1)); done; echo done >&2";
+    let mut child = rank(&["--tag=none"], script).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut stdout = child.stdout.take().unwrap();
+    let mut all = Vec::new();
+    let mut piece = [0; 999];
+    loop {
+        let count = stdout.read(&mut piece).unwrap();
+        if count == 0 {
+            break;
+        }
+        all.extend_from_slice(&piece[..count]);
+    }
+    let expected: String = (0..100_000).map(|i| format!("{i}\n")).collect();
+    assert!(text(&all) == expected);
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert_eq!(line, "done\n");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_signal_gets_through_while_nobody_reads() {
+    let (mut child, stdout) =
+        start(&mut rank(&["--tag=none"], "echo READY; exec yes a line that fills the pipe"));
+    // The pipe's reader does nothing until the program is blocked, as its wrapper then is.
+    wait_until_asleep(pid(&child));
+    let begun = Instant::now();
+    let status = loop {
+        // The first ends the program; one more says that its output is not worth the wait.
+        kill(pid(&child), Signal::SIGTERM).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20));
+    };
+    assert_eq!(status.signal(), Some(15));
+    drop(stdout);
+}
+
+/// Waits until a process has not run between two looks.
+fn wait_until_asleep(pid: Pid) {
+    let switches = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut before = switches();
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = switches();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+}
+
+#[test]
+fn children_left_behind_do_not_hold_it_up() {
+    let begun = Instant::now();
+    let output = run(&["--tag=none"], "sleep 30 & echo started; exit 3");
+    assert_eq!((text(&output.stdout), output.status.code()), ("started\n", Some(3)));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    // What they write soon still arrives.
+    let output = run(&["--tag=none"], "(sleep 0.1; echo late) & echo started");
+    assert_eq!(text(&output.stdout), "started\nlate\n");
+}
+
+#[test]
+fn only_the_ranks_asked_for_are_shown_and_all_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = format!("--log-dir={}", directory.path().display());
+    let output = run(&["--ranks=0,4-7", &log], "echo a; echo b >&2");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    assert_eq!(fs::read(directory.path().join("rank.000003.out")).unwrap(), b"a\n");
+    assert_eq!(fs::read(directory.path().join("rank.000003.err")).unwrap(), b"b\n");
+    assert_eq!(text(&run(&["--ranks=1-3", "--tag=none"], "echo a").stdout), "a\n");
+}
+
+#[test]
+fn quiet_ranks_speak_when_they_fail() {
+    let lines = "for i in 1 2 3 4; do echo $i; done; echo why >&2;";
+    let quiet = ["--tag=short", "--quiet-ranks-until-failure=2"];
+    let output = run(&quiet, &format!("{lines} exit 0"));
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    let output = run(&quiet, &format!("{lines} exit 1"));
+    assert_eq!(text(&output.stdout), "[ 3] 3\n[ 3] 4\n");
+    assert_eq!(text(&output.stderr), "[ 3] why\n");
+}
+
+#[test]
+fn files_have_a_bound() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = format!("--log-dir={}", directory.path().display());
+    run(&["--log-max=64k", &log], "i=0; while [ $i -lt 30000 ]; do echo $i; i=$((i+1)); done");
+    let read = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
+    let (old, new) = (read("rank.000003.out.1"), read("rank.000003.out"));
+    assert!(old.len() <= 65536 && new.len() <= 65536 && old.len() > 32768);
+    let numbers: Vec<u32> = (old + &new).lines().map(|line| line.parse().unwrap()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    assert_eq!(numbers.last(), Some(&29999));
+}
+
+/// Everything that a wrapper says on its socket.
+struct Heard {
+    output: Vec<(Stream, Vec<u8>, End)>,
+    ended: Option<muster::rank::protocol::Ended>,
+    hello: muster::rank::protocol::Hello,
+}
+
+fn listen(listener: &UnixListener) -> Heard {
+    let (mut socket, _) = listener.accept().unwrap();
+    let (mut output, mut ended, mut hello) = (Vec::new(), None, None);
+    let mut header = [0; HEADER];
+    while socket.read_exact(&mut header).is_ok() {
+        let (kind, length) = read_header(header).unwrap();
+        let mut payload = vec![0; length];
+        socket.read_exact(&mut payload).unwrap();
+        match read_payload(kind, &payload).unwrap() {
+            Frame::Hello(first) => hello = Some(*first),
+            Frame::Output(stream, _, batch) => {
+                output.push((stream, batch.bytes.to_vec(), batch.end))
+            }
+            Frame::End(last) => ended = Some(*last),
+        }
+    }
+    Heard { output, ended, hello: hello.unwrap() }
+}
+
+#[test]
+fn the_worker_hears_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let script = "echo out; i=0; while [ $i -lt 60 ]; do echo err $i >&2; i=$((i+1)); done; \
+                  printf half; kill -USR2 $$";
+    let child = rank(&["--tag=json"], script).env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
+    let heard = listen(&listener);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    let identity = heard.hello.identity.unwrap();
+    assert_eq!((identity.rank, identity.host.as_str()), (3, "w1"));
+    let of = |stream: Stream| {
+        let mine = heard.output.iter().filter(|(from, ..)| *from == stream);
+        mine.flat_map(|(_, bytes, _)| bytes.clone()).collect::<Vec<u8>>()
+    };
+    assert_eq!(text(&of(Stream::Out)), "out\nhalf");
+    assert_eq!(text(&of(Stream::Err)).lines().count(), 60);
+    assert!(heard.output.iter().any(|(_, bytes, end)| bytes == b"half" && *end == End::Eof));
+    let ended = heard.ended.unwrap();
+    assert_eq!(ended.status, WaitStatus::Signaled { signal: 12, core: false });
+    assert_eq!(
+        ended.stderr.lines().collect::<Vec<_>>(),
+        (10..60).map(|i| format!("err {i}")).collect::<Vec<_>>()
+    );
+    assert!(ended.max_rss_kib > 0 && ended.wall_us > 0);
+}
+
+#[test]
+fn reports_alone_go_to_the_worker_when_mpirun_has_the_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut command = rank(&["--output=mpirun", "--tag=none"], "echo out; echo why >&2; exit 9");
+    let child = command.env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
+    let heard = listen(&listener);
+    assert!(heard.output.is_empty());
+    assert_eq!(heard.ended.unwrap().stderr, "why\n");
+    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "out\n");
+}
+
+#[test]
+fn without_a_worker_lines_go_where_they_always_went() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let output = rank(&["--tag=none"], "echo a").env("MUSTER_RANK_SOCKET", &path).output().unwrap();
+    assert_eq!(text(&output.stdout), "a\n");
+    // One that goes away in the middle hands over to the wrapper's own stdout.
+    let listener = UnixListener::bind(&path).unwrap();
+    let script = "echo a; read x; i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); done";
+    let mut command = rank(&["--tag=short"], script);
+    let mut child = command.env("MUSTER_RANK_SOCKET", &path).stdin(Stdio::piped()).spawn().unwrap();
+    let (mut socket, _) = listener.accept().unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"a\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+    }
+    drop(socket);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let expected: String = (0..1000).map(|i| format!("[ 3] {i}\n")).collect();
+    assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);
+}
+
+#[test]
+fn a_pipe_that_ranks_share_gets_whole_lines() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let line = "x".repeat(5000);
+    let script = format!("i=0; while [ $i -lt 200 ]; do echo $i {line}; i=$((i+1)); done");
+    let ranks: Vec<Child> = (0..4)
+        .map(|rank_number| {
+            let mut command = rank(&["--tag=short"], &script);
+            command.env("PMI_RANK", rank_number.to_string()).stdout(writer.try_clone().unwrap());
+            command.spawn().unwrap()
+        })
+        .collect();
+    drop(writer);
+    let mut next = [0; 4];
+    for read in BufReader::new(reader).lines() {
+        let read = read.unwrap();
+        let (tag, rest) = read.split_at(5);
+        let rank_number: usize = tag.trim_matches(['[', ']', ' ']).parse().unwrap();
+        assert_eq!(rest, format!("{} {line}", next[rank_number]));
+        next[rank_number] += 1;
+    }
+    assert_eq!(next, [200; 4]);
+    for mut child in ranks {
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn it_stays_small() {
+    let script = "i=0; while [ $i -lt 20000 ]; do echo a line of some length $i; i=$((i+1)); done; \
+                  echo READY >&2; read x";
+    let mut command = rank(&[], script);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()).unwrap());
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let kib: u64 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
+    // Of a debug build; the release's whole is measured in benches/.
+    assert!(kib < 2048, "{kib} KiB");
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    reader.join().unwrap();
+}
