@@ -84,7 +84,7 @@ fn each_subcommand_has_help_with_examples_and_a_page() {
         let help = if name == "rsh" { "--help" } else { "-h" };
         let short = run(&host, &format!("muster {name} {help} | head -n 1"));
         let long = !["completions", "man", "", "rsh"].contains(&name);
-        assert_eq!(!output.stdout.starts_with(&short.stdout), long, "{name}: {short:?}");
+        assert_eq!(!output.stdout.starts_with(short.stdout.trim_end()), long, "{name}: {short:?}");
         let (_, examples) = output.stdout.split_once("\nExamples:\n").unwrap();
         assert!(examples.contains("muster"), "{name}: {examples}");
         assert!(output.stdout.lines().all(|line| line.chars().count() <= 100), "{name}");

@@ -155,6 +155,31 @@ fn many_commands_share_one_connection() {
     pair.worker.wait_until_gone("sleep 1000", SOON).unwrap();
 }
 
+/// In a launch all remote commands of a host share the engine's one connection to it.
+#[test]
+fn many_commands_share_the_connection_of_a_launch() {
+    let pair = Pair::start(KeyKind::EcdsaP521);
+    // Stands in for an mpirun that has much to say to its daemons.
+    let mpirun = "#!/bin/sh\n\
+        case $1 in --version) echo 'mpirun (Open MPI) 4.1.4'; exit;; esac\n\
+        for i in 1 2 3 4 5 6 7 8; do\n\
+          { $M rsh w0.pi cat </tmp/in | cmp - /tmp/in && echo same; } & all=\"$all $!\"\n\
+        done\n\
+        wait $all; $M rsh w0.pi 'exit 7'; echo $?; $M rsh -n client.pi 'kill -9 $$'; echo $?\n\
+        echo hello | $M rsh client.pi 'cat; exit 3'; echo $?; ls /proc/self/fd | tr '\\n' ' '";
+    let script = pair.lab.shared_dir().join("mpirun");
+    std::fs::write(&script, mpirun).unwrap();
+    let (script, muster) = (script.display(), muster().display().to_string());
+    let output = pair.sh(&format!(
+        "cp {script} /tmp/mpirun; chmod 755 /tmp/mpirun; head -c 16777216 /dev/urandom >/tmp/in\n\
+         ls /proc/self/fd | tr '\\n' ' '; echo; export M={muster}\n\
+         {muster} launch --hosts w0.pi -- /tmp/mpirun x"
+    ));
+    let (given, rest) = output.stdout.split_once('\n').unwrap();
+    let expected = format!("{}7\n137\nhello\n3\n{given}", "same\n".repeat(8));
+    assert_eq!(rest, expected, "{output:?}");
+}
+
 #[test]
 fn a_peer_that_leaves_takes_its_command_along() {
     let pair = Pair::start(KeyKind::EcdsaP521);

@@ -214,7 +214,7 @@ impl Worker {
         self.settings.grace
     }
 
-    /// Waits until every peer knows how its commands ended, then has all connections closed.
+    /// Waits until every peer knows how its commands ended, then has the launchers' connections closed.
     pub async fn leave(&self) {
         let mut running = self.running.subscribe();
         // The senders live in self, so waiting cannot fail.
@@ -223,9 +223,14 @@ impl Worker {
         self.phase.send_replace(Phase::Leaving);
     }
 
-    /// Resolves when connections are to be closed.
-    pub async fn left(&self) {
+    /// Resolves when this connection is to be closed. Never for those that are no launcher's: they
+    /// close it themselves when their commands have ended, and OpenSSH's ssh forgets how they did
+    /// where the server is first.
+    pub async fn left(&self, connection: ConnectionId) {
         self.reached(Phase::Leaving).await;
+        if !self.launchers().contains(&connection.0) {
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn reached(&self, phase: Phase) {

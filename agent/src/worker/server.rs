@@ -185,7 +185,7 @@ async fn serve(
     let handle = session.handle();
     let ended = tokio::select! {
         ended = &mut session => ended,
-        () = worker.left() => {
+        () = worker.left(id) => {
             let why = "this worker was told to stop".to_owned();
             // Where this fails the connection is gone.
             let _ = handle.disconnect(Disconnect::ByApplication, why, String::new()).await;
