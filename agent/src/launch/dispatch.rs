@@ -32,6 +32,9 @@ const LOST_GRACE: Duration = Duration::from_secs(5);
 /// No mercy.
 const KILL_HERE: Response = Response::ClearHere { patience: Duration::ZERO, grace: Duration::ZERO };
 
+/// How long a killed mpirun may take to be gone.
+const KILL_LIMIT: Duration = Duration::from_secs(20);
+
 /// How long workers may take to clear up, beyond the grace they give. By then a worker has answered,
 /// or its connection is known to be lost: Open MPI may notice a silent host sooner than we do, and
 /// its own words must not be the last.
@@ -196,7 +199,7 @@ impl Dispatch {
         }
         self.phase = Phase::Killing;
         self.cause.get_or_insert(cause);
-        vec![KILL_HERE]
+        vec![KILL_HERE, Response::Arm(Timer::Kill, KILL_LIMIT)]
     }
 
     fn timer(&mut self, timer: Timer) -> Vec<Response> {
@@ -205,7 +208,14 @@ impl Dispatch {
                 self.phase = Phase::Killing;
                 let lost = matches!(self.cause, Some(Cause::Lost(..)));
                 let words = format!("the grace of {} s is over", self.grace(lost).as_secs());
-                vec![Response::Say(words), KILL_HERE]
+                vec![Response::Say(words), KILL_HERE, Response::Arm(Timer::Kill, KILL_LIMIT)]
+            }
+            (Timer::Kill, Phase::Killing) => {
+                let words = "mpirun does not die: it is stuck in the kernel";
+                let mut responses = vec![Response::Say(words.into())];
+                let signal = nix::libc::SIGKILL;
+                responses.extend(self.mpirun_ended(WaitStatus::Signaled { signal, core: false }));
+                responses
             }
             (Timer::DaemonLeft, Phase::Running) => match self.daemon_ended.clone() {
                 Some((host, ended)) => {

@@ -48,6 +48,8 @@ impl Stop {
 pub enum Timer {
     /// mpirun was asked to end and has had its grace.
     Grace,
+    /// mpirun was killed and has had its time to be gone.
+    Kill,
     /// An MPI daemon ended and mpirun has had its time to notice.
     DaemonLeft,
     /// The workers have had their time to clear up.

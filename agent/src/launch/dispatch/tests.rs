@@ -206,6 +206,17 @@ fn how_launches_end() {
             0,
         ),
         (
+            "mpirun cannot be killed",
+            [
+                &reached()[..],
+                &[Stop(super::Stop::Terminate), Timer(super::Timer::Grace)],
+                &[Timer(super::Timer::Kill)],
+                &cleared(),
+            ]
+            .concat(),
+            143,
+        ),
+        (
             "the first cause stays the cause",
             [
                 &reached()[..],
