@@ -36,9 +36,27 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
     }
 }
 
+/// Where the first byte is that does not stand for itself.
+fn first_special(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // Whether a byte of the word is zero, and may also say so of one above a zero byte: that costs a
+    // look at the bytes, no more. Bytes from 0x80 on are plain, and never look like less than 0x20.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let (words, _) = text.as_chunks::<8>();
+    let plain = words.iter().take_while(|bytes| {
+        let word = u64::from_le_bytes(**bytes);
+        let below = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let other = [b'"', b'\\', 0x7f].map(|byte| zero(word ^ (ONES * u64::from(byte))));
+        below | other[0] | other[1] | other[2] == 0
+    });
+    let from = plain.count() * 8;
+    text[from..].iter().position(|byte| !PLAIN[usize::from(*byte)]).map(|at| from + at)
+}
+
 /// Appends the inside of a JSON string, of bytes that are UTF-8.
 fn utf8(mut text: &[u8], out: &mut Vec<u8>) {
-    while let Some(at) = text.iter().position(|byte| !PLAIN[usize::from(*byte)]) {
+    while let Some(at) = first_special(text) {
         out.extend_from_slice(&text[..at]);
         escape(text[at], out);
         text = &text[at + 1..];
@@ -48,15 +66,17 @@ fn utf8(mut text: &[u8], out: &mut Vec<u8>) {
 
 /// Appends the inside of a JSON string. What is not UTF-8 becomes U+FFFD; says whether that was so.
 pub fn text(bytes: &[u8], out: &mut Vec<u8>) -> bool {
-    let mut replaced = false;
+    if std::str::from_utf8(bytes).is_ok() {
+        utf8(bytes, out);
+        return false;
+    }
     for chunk in bytes.utf8_chunks() {
         utf8(chunk.valid().as_bytes(), out);
         if !chunk.invalid().is_empty() {
-            replaced = true;
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    replaced
+    true
 }
 
 /// Appends the inside of a JSON string in which each character is one byte: U+0000 to U+00FF.

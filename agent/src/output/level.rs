@@ -125,9 +125,9 @@ fn leading_word(line: &[u8]) -> Option<Level> {
 
 /// `host:123:456 [0] NCCL WARN …`.
 fn nccl(line: &[u8]) -> Option<Level> {
-    const NAME: &[u8] = b" NCCL ";
-    let at = memchr::memmem::find(line, NAME)?;
-    capitals(line[at + NAME.len()..].split(u8::is_ascii_whitespace).next()?)
+    let at = memchr::memchr(b']', line)?;
+    let words = line[at + 1..].strip_prefix(b" NCCL ")?;
+    capitals(words.split(u8::is_ascii_whitespace).next()?)
 }
 
 /// `[ERROR] …`, also after other brackets: `[2025-01-02 03:04:05,678] [ERROR] [engine.py:1] …`.
