@@ -1,7 +1,7 @@
 //! Rank output: from the bytes a program writes to lines that know their rank.
 //!
-//! `split` cuts the bytes into lines, `tag` puts the rank before each (`template`, `json`, `level`
-//! and `clock` are its parts), `tail` keeps the last ones; all of them are pure and serve the wrapper
+//! `split` cuts the bytes into lines, `tag` puts the rank before each (`template`, `json`, `level`,
+//! `clock` and `weave` are its parts), `tail` keeps the last ones; all of them are pure and serve the wrapper
 //! as well as whoever prints lines that arrived raw. `stream` and `files` write.
 //!
 //! Must not start a program or know where its bytes come from.
@@ -15,6 +15,7 @@ pub mod stream;
 pub mod tag;
 pub mod tail;
 pub mod template;
+mod weave;
 
 use serde::{Deserialize, Serialize};
 

@@ -117,7 +117,17 @@ pub struct Lines<'b> {
     rule: Rule,
 }
 
-impl Lines<'_> {
+impl<'b> Lines<'b> {
+    /// What is left of the batch.
+    pub(super) fn rest(&self) -> &'b [u8] {
+        self.rest
+    }
+
+    /// Leaves out whole lines that somebody else has dealt with.
+    pub(super) fn skip_bytes(&mut self, count: usize) {
+        self.rest = &self.rest[count..];
+    }
+
     /// What ends them.
     #[must_use]
     pub fn rule(&self) -> Rule {

@@ -3,7 +3,7 @@
 //! Must not change it: its flags belong to everybody who holds it. Must not give up while somebody
 //! reads, unless told to hurry.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -59,13 +59,16 @@ impl<'f> Shared<'f> {
         Self { fd, fifo }
     }
 
-    /// Writes everything, however slow the reader is.
+    /// Writes everything, however slow the reader is, in one go where the file takes it.
     ///
     /// # Errors
     /// Nobody reads any more (`EPIPE`), or the file takes no more; `TimedOut` when hurried.
     pub fn write_all(&self, bytes: &[u8], hurry: &mut Hurry) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let locked = self.fifo && self.lock(libc::F_WRLCK, hurry);
-        let result = write_all(self.fd, bytes, hurry);
+        let result = write_slices(self.fd, &mut [IoSlice::new(bytes)], hurry);
         if locked {
             self.lock(libc::F_UNLCK, hurry);
         }
@@ -95,19 +98,34 @@ impl<'f> Shared<'f> {
     }
 }
 
-/// Writes everything to a descriptor, blocking or not.
+/// Writes in pieces that do not block, so that the deadline is noticed.
+fn write_hurried(fd: BorrowedFd<'_>, mut bytes: &[u8], hurry: &mut Hurry) -> io::Result<()> {
+    while !bytes.is_empty() {
+        writable(fd, hurry.left())?;
+        match nix::unistd::write(fd, &bytes[..bytes.len().min(PIPE_BUF)]) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of the slices, no more than writev(2) takes (1,024), to a descriptor, blocking or not.
 ///
 /// # Errors
-/// As of write(2); `TimedOut` when hurried.
-pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8], hurry: &mut Hurry) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let mut most = bytes.len();
-        if let Some(left) = hurry.left() {
-            writable(fd, Some(left))?;
-            most = most.min(PIPE_BUF);
+/// As of writev(2); `TimedOut` when hurried.
+pub fn write_slices(
+    fd: BorrowedFd<'_>,
+    mut slices: &mut [IoSlice<'_>],
+    hurry: &mut Hurry,
+) -> io::Result<()> {
+    while !slices.is_empty() {
+        if hurry.left().is_some() {
+            return slices.iter().try_for_each(|slice| write_hurried(fd, slice, hurry));
         }
-        match nix::unistd::write(fd, &bytes[..most]) {
-            Ok(written) => bytes = &bytes[written..],
+        match nix::sys::uio::writev(fd, slices) {
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => writable(fd, hurry.left())?,
             Err(error) => return Err(error.into()),

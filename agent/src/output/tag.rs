@@ -11,6 +11,7 @@ use super::clock::{Micros, rfc3339};
 use super::json;
 use super::split::{Batch, End, Line, Lines, Return, Rule};
 use super::template::{Field, Part, Template, TemplateError};
+use super::weave::weave;
 use super::{Identity, Returns, Stream, level};
 
 /// The form of a tag, as the user writes it.
@@ -226,9 +227,12 @@ impl Tagging<'_, '_> {
     /// Appends tagged lines to `out` until it holds `limit` bytes or more; says whether any may be
     /// left. What one call appends beyond the limit is one line.
     pub fn write(&mut self, limit: usize, out: &mut Vec<u8>) -> bool {
-        let simple = matches!(self.tagger.face, Face::Text { by_line: false, .. })
-            && !self.collapse
-            && self.lines.rule().returns != Return::Ends;
+        let simple = self.simple();
+        if simple {
+            let max_line = self.lines.rule().max_line;
+            let done = weave(&self.tagger.head, self.lines.rest(), max_line, limit, out);
+            self.lines.skip_bytes(done);
+        }
         while out.len() < limit {
             let Some(line) = self.lines.next() else { return false };
             if simple && line.end == End::Line {
@@ -239,6 +243,13 @@ impl Tagging<'_, '_> {
             }
         }
         true
+    }
+
+    /// Whether each line is the tag and the bytes as they came.
+    fn simple(&self) -> bool {
+        matches!(self.tagger.face, Face::Text { by_line: false, .. })
+            && !self.collapse
+            && self.lines.rule().returns != Return::Ends
     }
 
     fn line(&mut self, line: Line<'_>, out: &mut Vec<u8>) {

@@ -17,7 +17,7 @@ use super::protocol::{Ended, Hello, Kind, output_header, parts, report};
 use crate::output::Stream;
 use crate::output::clock::Micros;
 use crate::output::split::Batch;
-use crate::output::stream::{Hurry, write_all};
+use crate::output::stream::{Hurry, write_slices};
 
 /// How long the last report may take. The worker is on this host and reads all the time; where it
 /// does not, nobody is there to be told.
@@ -85,19 +85,7 @@ impl Link {
         hurry: &mut Hurry,
     ) -> io::Result<()> {
         let header = output_header(stream, time, part.end, part.bytes.len());
-        let written = loop {
-            let slices = [IoSlice::new(&header), IoSlice::new(part.bytes)];
-            match nix::sys::uio::writev(&self.0, &slices) {
-                Ok(written) => break written,
-                Err(Errno::EINTR) if hurry.left().is_none() => {}
-                Err(Errno::EINTR) => break 0,
-                Err(error) => return Err(error.into()),
-            }
-        };
-        if written < header.len() {
-            write_all(self.0.as_fd(), &header[written..], hurry)?;
-        }
-        write_all(self.0.as_fd(), &part.bytes[written.saturating_sub(header.len())..], hurry)
+        write_slices(self.0.as_fd(), &mut [IoSlice::new(&header), IoSlice::new(part.bytes)], hurry)
     }
 
     /// Says how the program ended, if the worker takes it in a moment.

@@ -24,8 +24,8 @@ const STDOUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(1) };
 // SAFETY: as above.
 const STDERR: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(2) };
 
-/// Tagged bytes written at once: what a pipe of the default size holds.
-const WRITE: usize = 64 * 1024;
+/// Tagged bytes written at once, about as many as are read at once.
+const WRITE: usize = 128 * 1024;
 /// What a slow reader gets when somebody wants this process to end.
 const HASTE: Duration = Duration::from_secs(2);
 /// Bytes of last lines that are kept for reports.
@@ -193,15 +193,12 @@ impl Outlet {
         if self.tagger.style().plain() {
             return self.own[stream.index()].write(stream, batch.bytes, &mut self.hurry);
         }
-        let mut wanted = Wanted::Yes;
+        let own = &mut self.own[stream.index()];
         let mut tagging = self.tagger.tag(batch, stream, time);
         loop {
-            let more = tagging.write(WRITE, &mut self.tagged);
-            let own = &mut self.own[stream.index()];
-            if own.write(stream, &self.tagged, &mut self.hurry) == Wanted::No {
-                wanted = Wanted::No;
-            }
             self.tagged.clear();
+            let more = tagging.write(WRITE, &mut self.tagged);
+            let wanted = own.write(stream, &self.tagged, &mut self.hurry);
             if !more || own.lost {
                 return wanted;
             }

@@ -158,3 +158,31 @@ fn formats_are_read_and_written() {
     );
     assert!(matches!("{rnk}".parse::<Format>(), Err(FormatError::Template(_))));
 }
+
+#[test]
+fn many_lines_at_once() {
+    // Long enough for the quick way; some beyond the bound, and one that does not end.
+    let style = Style { max_line: 1000, ..style("short") };
+    let of = identity(3, None);
+    let lengths = (0..300usize).map(|i| i * 7 % 90).chain([1000, 1001, 5, 2500, 0, 80]);
+    let text: String = lengths.map(|length| format!("{}\n", "x".repeat(length))).collect();
+    let text = text + &"y".repeat(500);
+    let mut expected = String::new();
+    for line in text.lines() {
+        let mut rest = line;
+        while rest.len() > 1000 {
+            expected += &format!("[3] {}{CUT_MARK}\n", &rest[..1000]);
+            rest = &rest[1000..];
+        }
+        expected += &format!("[3] {rest}\n");
+    }
+    for size in [1, 100, 4000, 100_000] {
+        assert!(tagged(&of, &style, text.as_bytes(), size) == expected, "in chunks of {size}");
+    }
+    let mut tagger = Tagger::new(of, style).unwrap();
+    let batch = Batch { bytes: text.as_bytes(), end: End::Eof };
+    let mut out = Vec::new();
+    let mut tagging = tagger.tag(batch, Stream::Out, TIME);
+    while tagging.write(out.len() + 3000, &mut out) {}
+    assert!(out == expected.as_bytes());
+}
