@@ -86,7 +86,7 @@ fn hosts_and_flags() {
         ("launch --service pi", with("error: failed to follow the flags: --service needs --workers", ONE_WAY)),
         ("wait --hosts a --hostfile /etc/h/one", with("error: failed to follow the flags: --hosts and --hostfile both name the hosts", ONE_WAY)),
         ("wait", "error: failed to find hosts to wait for: no flag, variable or hostfile names any\nhint: name them with --hosts, --hostfile or --service, or mount the operator's hostfile here".into()),
-        ("launch -n 0", with("error: invalid value '0' for '--ranks <N>': expected a number from 1 to 4294967295", HELP)),
+        ("launch -n 0", with("error: invalid value '0' for '--np <N>': expected a number from 1 to 4294967295", HELP)),
         ("launch --bogus", format!("error: unexpected argument '--bogus' found\ntip: to pass '--bogus' as a value, use '-- --bogus'\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),
         ("hosts --format xml", with("error: invalid value 'xml' for '--format <FORMAT>': expected table, json, openmpi, hydra or horovod", HELP)),
         ("launch ''", format!("error: unexpected argument '' found\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),

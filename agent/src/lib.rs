@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Beside the flow: `worker` is the other end of a launch, `rsh` what mpirun calls to reach a host,
-//! `rank` wraps one rank, whose lines are tagged as `output` says; `ssh` is the wire, `process` and
+//! `rank` wraps one rank, whose lines are tagged as `output` says and take the way of `relay`; `ssh` is the wire, `process` and
 //! `devices` are what they find on their machine, `command` the glue from a subcommand to its stages.
 
 pub mod cli;
@@ -29,6 +29,7 @@ pub mod plan;
 pub mod process;
 pub mod rank;
 pub mod readiness;
+pub mod relay;
 pub mod rsh;
 pub mod ssh;
 pub mod text;

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use muster::output::Stream;
 use muster::output::split::End;
 use muster::process::status::WaitStatus;
-use muster::rank::protocol::{Frame, HEADER, read_header, read_payload};
+use muster::rank::protocol::{Carries, Frame, HEADER, read_header, read_payload};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -405,15 +405,25 @@ fn files_have_a_bound() {
     assert_eq!(numbers.last(), Some(&29999));
 }
 
-/// Everything that a wrapper says on its socket.
+/// Everything that a wrapper says on one of its connections.
 struct Heard {
     output: Vec<(Stream, Vec<u8>, End)>,
     ended: Option<muster::rank::protocol::Ended>,
     hello: muster::rank::protocol::Hello,
 }
 
-fn listen(listener: &UnixListener) -> Heard {
-    let (mut socket, _) = listener.accept().unwrap();
+/// The reports and the lines of one wrapper.
+fn listen(listener: &UnixListener) -> (Heard, Heard) {
+    let (reports, _) = listener.accept().unwrap();
+    let (lines, _) = listener.accept().unwrap();
+    let lines = std::thread::spawn(move || hear(lines));
+    let reports = hear(reports);
+    let lines = lines.join().unwrap();
+    assert_eq!((reports.hello.carries, lines.hello.carries), (Carries::Reports, Carries::Lines));
+    (reports, lines)
+}
+
+fn hear(mut socket: UnixStream) -> Heard {
     let (mut output, mut ended, mut hello) = (Vec::new(), None, None);
     let mut header = [0; HEADER];
     while socket.read_exact(&mut header).is_ok() {
@@ -439,7 +449,7 @@ fn the_worker_hears_everything() {
     let script = "echo out; i=0; while [ $i -lt 60 ]; do echo err $i >&2; i=$((i+1)); done; \
                   printf half; kill -USR2 $$";
     let child = rank(&["--tag=json"], script).env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
-    let heard = listen(&listener);
+    let (reports, heard) = listen(&listener);
     let output = child.wait_with_output().unwrap();
     assert!(output.stdout.is_empty() && output.stderr.is_empty());
     let identity = heard.hello.identity.unwrap();
@@ -451,7 +461,7 @@ fn the_worker_hears_everything() {
     assert_eq!(text(&of(Stream::Out)), "out\nhalf");
     assert_eq!(text(&of(Stream::Err)).lines().count(), 60);
     assert!(heard.output.iter().any(|(_, bytes, end)| bytes == b"half" && *end == End::Eof));
-    let ended = heard.ended.unwrap();
+    let ended = reports.ended.unwrap();
     assert_eq!(ended.status, WaitStatus::Signaled { signal: 12, core: false });
     assert_eq!(
         ended.stderr.lines().collect::<Vec<_>>(),
@@ -467,7 +477,7 @@ fn reports_alone_go_to_the_worker_when_mpirun_has_the_lines() {
     let listener = UnixListener::bind(&path).unwrap();
     let mut command = rank(&["--output=mpirun", "--tag=none"], "echo out; echo why >&2; exit 9");
     let child = command.env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
-    let heard = listen(&listener);
+    let heard = hear(listener.accept().unwrap().0);
     assert!(heard.output.is_empty());
     assert_eq!(heard.ended.unwrap().stderr, "why\n");
     assert_eq!(text(&child.wait_with_output().unwrap().stdout), "out\n");
@@ -484,6 +494,7 @@ fn without_a_worker_lines_go_where_they_always_went() {
     let script = "echo a; read x; i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); done";
     let mut command = rank(&["--tag=short"], script);
     let mut child = command.env("MUSTER_RANK_SOCKET", &path).stdin(Stdio::piped()).spawn().unwrap();
+    let (reports, _) = listener.accept().unwrap();
     let (mut socket, _) = listener.accept().unwrap();
     let mut seen = Vec::new();
     while !seen.ends_with(b"a\n") {
@@ -491,7 +502,7 @@ fn without_a_worker_lines_go_where_they_always_went() {
         socket.read_exact(&mut byte).unwrap();
         seen.push(byte[0]);
     }
-    drop(socket);
+    drop((reports, socket));
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     let expected: String = (0..1000).map(|i| format!("[ 3] {i}\n")).collect();
     assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::reach::{count, time};
-use super::{HostArgs, ReachArgs};
+use super::{HostArgs, OutputArgs, ReachArgs};
 
 /// Flags of `muster launch`.
 #[derive(Debug, Args)]
@@ -25,11 +25,13 @@ use super::{HostArgs, ReachArgs};
         muster launch --service pi --workers 4 -- ./app\n  \
         muster launch -- mpirun -np 8 --map-by node ./app\n  \
         muster launch --dry-run -- ./app              # hostfile, argv and variables, with reasons\n  \
+        muster launch --tag=json --output=pod -- ./app\n  \
+        muster launch --ranks 0 --log-dir /logs -- ./app\n  \
         muster launch -n 4 -- ./app                   # no hosts named anywhere: this machine alone"
 )]
 pub struct LaunchArgs {
     /// Ranks to start [default: all slots]
-    #[arg(short = 'n', long = "ranks", visible_alias = "np", value_name = "N", value_parser = count)]
+    #[arg(short = 'n', long = "np", value_name = "N", value_parser = count)]
     pub ranks: Option<NonZeroU32>,
     /// Slots of each host whose hostfile line says nothing [default: its CPU limit]
     #[arg(long, value_name = "N", value_parser = count)]
@@ -53,6 +55,9 @@ pub struct LaunchArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub reach: ReachArgs,
+    #[command(flatten, next_help_heading = "Output of ranks")]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub output: OutputArgs,
     /// The program and its arguments, or a whole mpirun line
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub command: Vec<OsString>,

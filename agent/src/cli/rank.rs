@@ -8,7 +8,7 @@ use clap::Args;
 use crate::output::Returns;
 use crate::output::tag::Format;
 use crate::rank::protocol::Output;
-use crate::rank::{Color, RankSet};
+use crate::rank::{Color, RankSet, Settings};
 
 /// How the lines of ranks are shown and kept.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +46,23 @@ pub struct OutputArgs {
     #[arg(long = "quiet-ranks-until-failure", value_name = "N", num_args = 0..=1,
           require_equals = true, default_missing_value = "50")]
     pub quiet: Option<usize>,
+}
+
+impl From<OutputArgs> for Settings {
+    fn from(args: OutputArgs) -> Self {
+        Self {
+            output: args.output,
+            tag: args.tag,
+            timestamps: args.timestamps,
+            color: args.color,
+            returns: args.returns,
+            max_line: args.max_line,
+            log_dir: args.log_dir,
+            log_max: args.log_max,
+            ranks: args.shown_ranks,
+            quiet: args.quiet,
+        }
+    }
 }
 
 /// Flags of `muster rank`.
@@ -102,7 +119,29 @@ fn size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{line_size, size};
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::{RankArgs, Settings, line_size, size};
+
+    #[test]
+    fn settings_go_through_flags_and_back() {
+        let read = |words: Vec<std::ffi::OsString>| {
+            let words = ["rank".into()].into_iter().chain(words).chain(["--".into(), "app".into()]);
+            let matches = RankArgs::augment_args(clap::Command::new("rank"))
+                .try_get_matches_from(words)
+                .unwrap();
+            Settings::from(RankArgs::from_arg_matches(&matches).unwrap().output)
+        };
+        for flags in [
+            &[][..],
+            &["--output=pod", "--tag=json", "--timestamps", "--color=never", "--cr=keep"],
+            &["--tag={rank} {host}: ", "--ranks=0,4-7", "--quiet-ranks-until-failure"],
+            &["--max-line=1M", "--log-dir=a b", "--log-max=2G", "--quiet-ranks-until-failure=3"],
+        ] {
+            let settings = read(flags.iter().map(Into::into).collect());
+            assert_eq!(read(settings.flags()), settings, "{flags:?}");
+        }
+    }
 
     #[test]
     fn sizes() {

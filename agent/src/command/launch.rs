@@ -17,6 +17,7 @@ use crate::launch::stage::{self, RunDir};
 use crate::plan::{build, render};
 use crate::process::guard::{self, Guarded};
 use crate::process::reaper::Reaper;
+use crate::rank::protocol::Output;
 use crate::text::{give, say, verdict_line};
 
 /// Runs the job and returns its exit code.
@@ -66,5 +67,14 @@ async fn launch(config: LaunchConfig, guarded: Guarded) -> Result<Outcome, Failu
     let fleet = Arc::new(Fleet::new(ready, own, &events.sender));
     let expected = stage::expected(&config, &plan, &request.hosts, &fleet);
     let listener = engine::listen(&request.socket)?;
-    crate::launch::run::run(Launch { plan, expected, fleet, listener, reaper }, events).await
+    let launch = Launch {
+        plan,
+        expected,
+        fleet,
+        listener,
+        rank_socket: request.rank_socket.unwrap_or_default(),
+        pod_logs: matches!(config.output.output, Output::Pod | Output::Both),
+        reaper,
+    };
+    crate::launch::run::run(launch, events).await
 }

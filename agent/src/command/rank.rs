@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Args as _, FromArgMatches as _};
 
 use super::fail;
-use crate::cli::{OutputArgs, RankArgs};
+use crate::cli::RankArgs;
 use crate::config::env::Environment;
-use crate::rank::{self, Settings};
+use crate::rank;
 
 /// The words after `muster rank`, where the process was started so.
 ///
@@ -34,22 +34,6 @@ pub(super) fn run_words(words: &[OsString]) -> ExitCode {
 
 /// Runs the program.
 pub(super) fn run(args: RankArgs) -> ExitCode {
-    let settings = settings(args.output);
-    let result = rank::run(&settings, &args.program, &Environment::from_process());
+    let result = rank::run(&args.output.into(), &args.program, &Environment::from_process());
     result.unwrap_or_else(|failure| ExitCode::from(fail(&failure)))
-}
-
-fn settings(args: OutputArgs) -> Settings {
-    Settings {
-        output: args.output,
-        tag: args.tag,
-        timestamps: args.timestamps,
-        color: args.color,
-        returns: args.returns,
-        max_line: args.max_line,
-        log_dir: args.log_dir,
-        log_max: args.log_max,
-        ranks: args.shown_ranks,
-        quiet: args.quiet,
-    }
 }

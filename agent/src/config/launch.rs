@@ -17,6 +17,7 @@ use crate::discovery::operator::Machine;
 use crate::discovery::{HostFlags, HostList, Hosts};
 use crate::exit::{Class, Explain, Failure};
 use crate::plan::{Mpirun, Work};
+use crate::rank;
 use crate::readiness::wait::Patience;
 use crate::ssh::client::Login;
 use crate::ssh::keys;
@@ -47,6 +48,8 @@ pub struct LaunchConfig {
     pub work: Work,
     /// With what.
     pub mpirun: Mpirun,
+    /// How the lines of ranks are shown and kept.
+    pub output: rank::Settings,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Start nothing.
@@ -124,6 +127,7 @@ pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<Launch
             slots: args.slots,
             work,
             mpirun,
+            output: args.output.into(),
             grace: args.grace,
             dry_run: args.dry_run,
             json: args.json,

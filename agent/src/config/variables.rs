@@ -39,6 +39,9 @@ pub struct Variable {
     pub purpose: &'static str,
 }
 
+/// Stands before an abstract name in [`MUSTER_RANK_SOCKET`], as in the output of ss(8).
+pub const ABSTRACT: char = '@';
+
 macro_rules! variables {
     ($($ident:ident = $name:literal, $usage:ident, $set_by:literal, $purpose:literal;)+) => {
         $(#[doc = concat!("`", $name, "`: ", $purpose, ".")] pub const $ident: &str = $name;)+
@@ -57,8 +60,8 @@ variables! {
     // muster's own
     MUSTER_SOCKET = "MUSTER_SOCKET", Sets, "muster launch",
         "the engine's unix socket, through which `muster rsh` opens its channels";
-    MUSTER_RANK_SOCKET = "MUSTER_RANK_SOCKET", Sets, "muster worker",
-        "the worker's unix socket, to which `muster rank` sends lines and reports";
+    MUSTER_RANK_SOCKET = "MUSTER_RANK_SOCKET", Sets, "muster launch, muster worker",
+        "the unix socket to which `muster rank` sends lines and reports; `@` begins an abstract name";
     MUSTER_JOB = "MUSTER_JOB", Reads, "the user",
         "the job's name in JSON lines and templates; else the batch system's number for it";
 

@@ -118,6 +118,12 @@ impl Dispatch {
         }
     }
 
+    /// Whether somebody waits for the end.
+    #[must_use]
+    pub fn is_told_to_stop(&self) -> bool {
+        matches!(self.cause, Some(Cause::Told(_)))
+    }
+
     /// What follows from `event`, to be done in this order.
     #[must_use]
     pub fn handle(&mut self, event: Event) -> Vec<Response> {
@@ -134,6 +140,7 @@ impl Dispatch {
             // Its own doing: it ends the job, or has noticed that the daemon is gone.
             Event::AgentStopped(_) => Vec::new(),
             Event::Ranks(host, ranks) => self.ranks(host, &ranks),
+            Event::Rank(..) => Vec::new(),
             Event::WorkerLost(host, reason) => self.worker_lost(host, reason),
             Event::WorkerStopping(host, grace) => {
                 let words = format!("{host} was told to stop, with {} s of grace", grace.as_secs());
@@ -154,23 +161,27 @@ impl Dispatch {
     }
 
     fn told(&mut self, stop: Stop) -> Vec<Response> {
-        match self.phase {
-            Phase::Running => {
-                let words = format!(
-                    "received {}; the job has {} s to end",
-                    stop.name(),
-                    self.expected.grace.as_secs()
-                );
+        let grace = self.expected.grace.as_secs();
+        match (self.phase, stop) {
+            (Phase::Running, Stop::Pipe) => {
+                let words = "nobody reads standard output any more; the job has";
+                let signal = Stop::Terminate.number();
+                self.stop(Cause::Told(stop), signal, format!("{words} {grace} s to end"))
+            }
+            // What follows from a request to end, most likely; and nobody is in a hurry for it.
+            (_, Stop::Pipe) => Vec::new(),
+            (Phase::Running, _) => {
+                let words = format!("received {}; the job has {grace} s to end", stop.name());
                 self.stop(Cause::Told(stop), stop.number(), words)
             }
-            Phase::Stopping => {
+            (Phase::Stopping, _) => {
                 let mut responses =
                     vec![Response::Say(format!("received {} again; killing", stop.name()))];
                 responses.extend(self.kill(Cause::Told(stop)));
                 responses
             }
-            Phase::Clearing => self.finish(),
-            Phase::Killing | Phase::Done => Vec::new(),
+            (Phase::Clearing, _) => self.finish(),
+            (Phase::Killing | Phase::Done, _) => Vec::new(),
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use super::event::Event;
 use super::fleet::{Fleet, Way};
 use super::socket::{Kind, Request, read_frame, write_frame};
+use crate::config::variables::MUSTER_RANK_SOCKET;
 use crate::exit::{Class, Explain};
 use crate::process::carry::carry;
 use crate::process::reaper::Reaper;
@@ -37,6 +38,8 @@ pub struct Engine {
     pub fleet: Arc<Fleet>,
     /// For commands on this machine.
     pub reaper: Reaper,
+    /// The name under which wrappers look for the desk of this machine.
+    pub rank_socket: String,
     /// Where to report.
     pub events: mpsc::Sender<Event>,
 }
@@ -139,8 +142,10 @@ impl Engine {
         read: &mut OwnedReadHalf,
         agent: &Agent,
     ) -> Result<Option<Ended>, String> {
-        let child =
-            shell::start(&self.reaper, command, env, SESSION).map_err(|error| error.to_string())?;
+        let mut env = env.to_vec();
+        env.push((MUSTER_RANK_SOCKET.to_owned(), self.rank_socket.clone()));
+        let child = shell::start(&self.reaper, command, &env, SESSION)
+            .map_err(|error| error.to_string())?;
         let Child { id, stdin, stdout, stderr, exit } = child;
         let (exited, after_exit) = watch::channel(false);
         let output = carry(stdout, after_exit.clone(), async |data| {

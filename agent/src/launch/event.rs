@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::exit::Class;
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
+use crate::relay::Report;
 use crate::ssh::control::RankSeen;
 use crate::ssh::remote::Ended;
 
@@ -19,6 +20,8 @@ pub enum Stop {
     Interrupt,
     /// SIGHUP: the terminal went away.
     HangUp,
+    /// SIGPIPE, as it were: nobody reads our standard output any more.
+    Pipe,
 }
 
 impl Stop {
@@ -29,6 +32,7 @@ impl Stop {
             Self::Terminate => nix::libc::SIGTERM,
             Self::Interrupt => nix::libc::SIGINT,
             Self::HangUp => nix::libc::SIGHUP,
+            Self::Pipe => nix::libc::SIGPIPE,
         }
     }
 
@@ -39,6 +43,7 @@ impl Stop {
             Self::Terminate => "SIGTERM",
             Self::Interrupt => "SIGINT",
             Self::HangUp => "SIGHUP",
+            Self::Pipe => "SIGPIPE",
         }
     }
 }
@@ -75,6 +80,8 @@ pub enum Event {
     AgentStopped(HostName),
     /// Ranks run on this host now.
     Ranks(HostName, Vec<RankSeen>),
+    /// A rank's wrapper on this host says that its program was started, or how it ended.
+    Rank(HostName, Report),
     /// The connection to this worker is gone.
     WorkerLost(HostName, String),
     /// The platform told this worker to stop.

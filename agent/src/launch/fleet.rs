@@ -14,6 +14,7 @@ use super::event::Event;
 use crate::devices::own::OwnHost;
 use crate::ids::HostName;
 use crate::readiness::wait::{Control, Link, Ready};
+use crate::relay::Report;
 use crate::ssh::client::Connection;
 use crate::ssh::control::{ToLauncher, ToWorker};
 use crate::ssh::control_channel::{ControlReceiver, ControlSender};
@@ -118,6 +119,12 @@ impl Fleet {
         self.members.iter().find_map(|member| Some(member.connection.as_ref()?.local()))
     }
 
+    /// The connections to muster workers.
+    pub fn connections(&self) -> impl Iterator<Item = (&HostName, Arc<Connection>)> {
+        let workers = self.members.iter().filter(|member| member.sender.is_some());
+        workers.filter_map(|member| Some((&member.name, Arc::clone(member.connection.as_ref()?))))
+    }
+
     /// Sends a message to every muster worker, all at once; those that are gone show it by
     /// themselves.
     pub async fn tell_workers(&self, message: &ToWorker) {
@@ -146,6 +153,12 @@ async fn listen(host: HostName, mut receiver: ControlReceiver, events: mpsc::Sen
             Ok(Some(ToLauncher::Ranks { ranks })) => Event::Ranks(host.clone(), ranks),
             Ok(Some(ToLauncher::Terminating { grace_ms })) => {
                 Event::WorkerStopping(host.clone(), Duration::from_millis(grace_ms))
+            }
+            Ok(Some(ToLauncher::RankStarted { source, hello })) => {
+                Event::Rank(host.clone(), Report::Started(source, hello))
+            }
+            Ok(Some(ToLauncher::RankEnded { source, ended })) => {
+                Event::Rank(host.clone(), Report::Ended(source, ended))
             }
             Ok(Some(ToLauncher::Ended { terminated, killed })) => {
                 Event::WorkerCleared(host.clone(), terminated, killed)

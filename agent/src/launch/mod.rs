@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod event;
 pub mod fleet;
+pub mod lines;
 pub mod run;
 pub mod socket;
 pub mod stage;

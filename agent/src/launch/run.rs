@@ -19,8 +19,10 @@ use super::dispatch::{Dispatch, Expected};
 use super::engine::Engine;
 use super::event::{Event, Outcome, Response, Stop, Timer};
 use super::fleet::Fleet;
+use super::lines::Lines;
 use super::terminal;
 use crate::exit::{Failure, RuntimeError};
+use crate::ids::HostName;
 use crate::plan::Plan;
 use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
@@ -106,6 +108,10 @@ pub struct Launch {
     pub fleet: Arc<Fleet>,
     /// The engine's socket.
     pub listener: UnixListener,
+    /// The name under which wrappers look for a desk.
+    pub rank_socket: String,
+    /// Whether ranks may write to the logs of their pods.
+    pub pod_logs: bool,
     /// Starts and reaps.
     pub reaper: Reaper,
 }
@@ -115,9 +121,18 @@ pub struct Launch {
 /// # Errors
 /// mpirun cannot be started.
 pub async fn run(launch: Launch, mut events: Events) -> Result<Outcome, Failure> {
-    let Launch { plan, expected, fleet, listener, reaper } = launch;
-    let engine =
-        Engine { fleet: Arc::clone(&fleet), reaper: reaper.clone(), events: events.sender.clone() };
+    let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, reaper } = launch;
+    let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, &events.sender).await?;
+    if !lines.without.is_empty() {
+        let hosts: Vec<&str> = lines.without.iter().map(HostName::short).collect();
+        say(&format!("warning: mpirun carries the lines of {}", hosts.join(", ")));
+    }
+    let engine = Engine {
+        fleet: Arc::clone(&fleet),
+        reaper: reaper.clone(),
+        rank_socket,
+        events: events.sender.clone(),
+    };
     tokio::spawn(engine.serve(listener));
     fleet.tell_workers(&ToWorker::WatchRanks).await;
     let mpirun = start(&plan, &reaper)?;
@@ -142,9 +157,32 @@ pub async fn run(launch: Launch, mut events: Events) -> Result<Outcome, Failure>
             tracing::debug!(?response);
             if let Response::Finish(outcome) = response {
                 acting.finish().await;
+                if dispatch.is_told_to_stop() {
+                    lines.printer().hurry();
+                }
+                print_the_rest(&mut lines, &mut events).await;
+                acting.fleet.close().await;
                 return Ok(outcome);
             }
             acting.perform(response).await;
+        }
+    }
+}
+
+/// Prints what ranks wrote and is still on its way; somebody who wants an end gets it.
+async fn print_the_rest(lines: &mut Lines, events: &mut Events) {
+    let printer = lines.printer();
+    let printed = lines.finish();
+    tokio::pin!(printed);
+    loop {
+        tokio::select! {
+            all = &mut printed => {
+                if !all {
+                    say("warning: the last lines of some host did not come");
+                }
+                return;
+            }
+            _ = events.stopped() => printer.hurry(),
         }
     }
 }
@@ -225,6 +263,5 @@ impl Acting {
         if let Some(clearing) = self.clearing.take() {
             let _ = tokio::time::timeout(CLEAR_LIMIT, clearing).await;
         }
-        self.fleet.close().await;
     }
 }

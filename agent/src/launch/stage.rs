@@ -2,6 +2,7 @@
 //!
 //! Must not run the job; each stage hands its result to the next.
 
+use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroU32;
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -14,6 +15,7 @@ use super::dispatch::Expected;
 use super::fleet::Fleet;
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
+use crate::config::variables::ABSTRACT;
 use crate::devices::host::{Roots, cpus};
 use crate::devices::net;
 use crate::devices::own::OwnHost;
@@ -21,7 +23,10 @@ use crate::discovery::Hosts;
 use crate::discovery::dns::Resolver;
 use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
+use crate::output::Returns;
 use crate::plan::{Family, Plan, PlanHost, Request, slots};
+use crate::rank::protocol::Output;
+use crate::rank::{self, Color};
 use crate::readiness::callback;
 use crate::readiness::wait::{Link, Patience, Ready, wait};
 use crate::text::say;
@@ -136,9 +141,46 @@ pub fn interface(ready: &[Ready]) -> Option<String> {
     net::interface_of(local, &addresses).map(ToOwned::to_owned)
 }
 
+/// What to put before the program of each rank, or why nothing.
+///
+/// # Errors
+/// The wrapper cannot be called by one path on all hosts; the words say why.
+fn wrapper(config: &LaunchConfig, ready: &[Ready]) -> Result<Vec<OsString>, String> {
+    let own = std::env::current_exe().map_err(|error| format!("our own path: {error}"))?;
+    for host in ready {
+        let name = &host.spec.name;
+        match &host.link {
+            Link::Here => {}
+            Link::Plain(_) => return Err(format!("{name} runs no muster worker")),
+            Link::Worker(_, control) => match control.hello.muster.as_deref() {
+                Some(path) if own == Path::new(path) => {}
+                Some(path) => return Err(format!("muster is {path} on {name}")),
+                None => return Err(format!("{name} does not say where its muster is")),
+            },
+        }
+    }
+    let mut output = config.output.clone();
+    let ours = matches!(output.output, Output::Launcher | Output::Both | Output::Mpirun);
+    if ours && rank::on_terminal() {
+        if output.color == Color::Auto && config.env.non_empty("NO_COLOR").is_none() {
+            output.color = Color::Always;
+        }
+        output.returns = output.returns.or(Some(Returns::Keep));
+    }
+    let mut words = vec![own.into_os_string(), "rank".into()];
+    words.extend(output.flags());
+    words.push("--".into());
+    Ok(words)
+}
+
 /// The request that the plan is made from.
 #[must_use]
 pub fn request(config: &LaunchConfig, ready: &[Ready], run_dir: &Path) -> Request {
+    let wrapper = wrapper(config, ready).unwrap_or_else(|why| {
+        say(&format!("warning: the ranks' lines stay untagged: {why}"));
+        Vec::new()
+    });
+    let name = run_dir.file_name().unwrap_or_default().to_string_lossy();
     let local_cpus = cpus(&Roots::default()).map_or(1.0, |cpus| cpus.count);
     Request {
         hosts: plan_hosts(ready, config.slots),
@@ -148,6 +190,8 @@ pub fn request(config: &LaunchConfig, ready: &[Ready], run_dir: &Path) -> Reques
         run_dir: run_dir.to_path_buf(),
         muster: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("muster")),
         socket: run_dir.join("socket"),
+        rank_socket: Some(format!("{ABSTRACT}{name}")),
+        wrapper,
         uid: nix::unistd::geteuid().as_raw(),
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs")]
         local_cpus: (local_cpus.floor() as u32).max(1),

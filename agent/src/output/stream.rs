@@ -18,16 +18,16 @@ const PIPE_BUF: usize = 4096;
 
 /// A deadline for writing that begins when somebody else says so, perhaps in a signal handler.
 #[derive(Debug)]
-pub struct Hurry {
-    asked: &'static AtomicBool,
+pub struct Hurry<'a> {
+    asked: &'a AtomicBool,
     grace: Duration,
     since: Option<Instant>,
 }
 
-impl Hurry {
+impl<'a> Hurry<'a> {
     /// Once `asked` is set, all writing together may take `grace` and no longer.
     #[must_use]
-    pub fn new(asked: &'static AtomicBool, grace: Duration) -> Self {
+    pub fn new(asked: &'a AtomicBool, grace: Duration) -> Self {
         Self { asked, grace, since: None }
     }
 
@@ -63,7 +63,7 @@ impl<'f> Shared<'f> {
     ///
     /// # Errors
     /// Nobody reads any more (`EPIPE`), or the file takes no more; `TimedOut` when hurried.
-    pub fn write_all(&self, bytes: &[u8], hurry: &mut Hurry) -> io::Result<()> {
+    pub fn write_all(&self, bytes: &[u8], hurry: &mut Hurry<'_>) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl<'f> Shared<'f> {
 
     /// A lock of this process on the pipe, which other wrappers ask for, too. A pipe that cannot be
     /// locked is written to all the same.
-    fn lock(&self, kind: i32, hurry: &mut Hurry) -> bool {
+    fn lock(&self, kind: i32, hurry: &mut Hurry<'_>) -> bool {
         // SAFETY: all zeroes is a valid flock: the whole file, from its start.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         #[expect(clippy::cast_possible_truncation, reason = "F_WRLCK and F_UNLCK are 1 and 2")]
@@ -99,7 +99,7 @@ impl<'f> Shared<'f> {
 }
 
 /// Writes in pieces that do not block, so that the deadline is noticed.
-fn write_hurried(fd: BorrowedFd<'_>, mut bytes: &[u8], hurry: &mut Hurry) -> io::Result<()> {
+fn write_hurried(fd: BorrowedFd<'_>, mut bytes: &[u8], hurry: &mut Hurry<'_>) -> io::Result<()> {
     while !bytes.is_empty() {
         writable(fd, hurry.left())?;
         match nix::unistd::write(fd, &bytes[..bytes.len().min(PIPE_BUF)]) {
@@ -118,7 +118,7 @@ fn write_hurried(fd: BorrowedFd<'_>, mut bytes: &[u8], hurry: &mut Hurry) -> io:
 pub fn write_slices(
     fd: BorrowedFd<'_>,
     mut slices: &mut [IoSlice<'_>],
-    hurry: &mut Hurry,
+    hurry: &mut Hurry<'_>,
 ) -> io::Result<()> {
     while !slices.is_empty() {
         if hurry.left().is_some() {

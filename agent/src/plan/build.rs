@@ -2,12 +2,11 @@
 //!
 //! Must not know a variable of any family: their files do.
 
-use std::ffi::OsString;
-
 use super::error::PlanError;
 use super::job::Job;
 use super::settings::Settings;
-use super::{Family, Plan, Request, Work, dialect, hydra, openmpi4, openmpi5, slots, work};
+use super::{Family, Plan, Request, Work, dialect, hydra, openmpi4, openmpi5, slots, work, wrap};
+use crate::config::variables::MUSTER_RANK_SOCKET;
 
 /// What our hostfile is called in the run directory.
 const HOSTFILE: &str = "hostfile";
@@ -38,6 +37,10 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
         Family::OpenMpi5 => openmpi5::settings(&job, &mut settings)?,
         Family::Mpich | Family::IntelMpi => hydra::settings(&job, &mut settings)?,
     };
+    if let Some(name) = &request.rank_socket {
+        settings.put(MUSTER_RANK_SOCKET, name.as_str(), "where wrappers of ranks find muster");
+    }
+    let argv = wrap::argv(&job, &mut settings);
     let (env, notes) = settings.finish();
 
     let placement = match job.ranks {
@@ -48,7 +51,7 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
     };
     let links =
         if family.is_hydra() { hydra::link(&job).into_iter().collect() } else { Vec::new() };
-    Ok(Plan { argv: argv(&job), env, files, links, ranks: job.ranks, placement, notes })
+    Ok(Plan { argv, env, files, links, ranks: job.ranks, placement, notes })
 }
 
 /// A program that mpirun would misread is refused before anything else is asked of it.
@@ -76,19 +79,4 @@ fn ranks(request: &Request) -> Result<Option<u32>, PlanError> {
             // More than the slots is for mpirun to refuse, or for Hydra to wrap round.
             .filter(|ranks| *ranks <= slots::total(&request.hosts))),
     }
-}
-
-fn argv(job: &Job<'_>) -> Vec<OsString> {
-    let request = job.request;
-    let mut argv = vec![OsString::from(&request.mpirun.path)];
-    match &request.work {
-        Work::Program(program) => {
-            let ranks = job.ranks.unwrap_or(1);
-            let family = request.mpirun.family;
-            argv.extend(dialect::options(family, job.hostfile.as_deref(), ranks));
-            argv.extend(program.iter().cloned());
-        }
-        Work::MpirunLine(line) => argv.extend(line.iter().skip(1).cloned()),
-    }
-    argv
 }

@@ -17,6 +17,7 @@ pub mod slots;
 #[cfg(test)]
 mod tests;
 pub mod work;
+mod wrap;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -94,6 +95,10 @@ pub struct Request {
     pub muster: PathBuf,
     /// The engine's socket, to be named by `MUSTER_SOCKET`.
     pub socket: PathBuf,
+    /// The name of the socket for wrappers, to be named by `MUSTER_RANK_SOCKET`.
+    pub rank_socket: Option<String>,
+    /// What to put before the program of each rank; empty: nothing.
+    pub wrapper: Vec<OsString>,
     /// The effective user.
     pub uid: u32,
     /// CPUs of this machine, for local use.

@@ -1,11 +1,10 @@
-//! The wrapper's end of the worker's socket.
+//! The wrapper's end of the worker's socket: one connection for reports, one for lines.
 //!
-//! Must not hold the program up for a report: those are sent if the socket takes them. Output is
-//! another matter; it waits for the worker as it would wait for any reader.
+//! Must not hold the program up for a report: those are sent if the socket takes them. Lines are
+//! another matter; they wait for the worker as they would wait for any reader.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -14,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use super::protocol::{Ended, Hello, Kind, output_header, parts, report};
+use crate::config::variables::ABSTRACT;
 use crate::output::Stream;
 use crate::output::clock::Micros;
 use crate::output::split::Batch;
@@ -28,31 +28,27 @@ const LAST_REPORT: Duration = Duration::from_millis(200);
 pub(super) struct Link(OwnedFd);
 
 impl Link {
-    /// Connects, if that can be done at once.
+    /// Connects and says what the connection is for, if that can be done at once; from then on
+    /// writing blocks.
     ///
     /// # Errors
     /// Nobody listens there, or not at the moment.
-    pub(super) fn connect(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(name: &str, hello: &Hello) -> io::Result<Self> {
+        let frame = report(Kind::Hello, hello).map_err(io::Error::other)?;
+        let address = match name.strip_prefix(ABSTRACT) {
+            Some(bare) => UnixAddr::new_abstract(bare.as_bytes())?,
+            None => UnixAddr::new(name)?,
+        };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        Ok(Self(fd))
-    }
-
-    /// Introduces this rank; from then on writing blocks.
-    ///
-    /// # Errors
-    /// The worker does not take it.
-    pub(super) fn hello(&self, hello: &Hello) -> io::Result<()> {
-        let frame = report(Kind::Hello, hello).map_err(io::Error::other)?;
+        connect(fd.as_raw_fd(), &address)?;
         // A fresh socket has room for more than a hello may have.
-        let written = nix::unistd::write(&self.0, &frame)?;
-        if written < frame.len() {
+        if nix::unistd::write(&fd, &frame)? < frame.len() {
             return Err(Errno::EAGAIN.into());
         }
-        let flags = OFlag::from_bits_truncate(fcntl(&self.0, FcntlArg::F_GETFL)?);
-        fcntl(&self.0, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
-        Ok(())
+        let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL)?);
+        fcntl(&fd, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+        Ok(Self(fd))
     }
 
     /// Sends lines, however slow the worker is.

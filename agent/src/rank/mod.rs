@@ -8,10 +8,12 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use crate::config::env::Environment;
 use crate::config::variables::MUSTER_RANK_SOCKET;
 use crate::exit::{Class, Explain, Failure};
+use crate::output::clock::Micros;
 use crate::output::files::{self, RotatingFile};
 use crate::output::tag::{Format, Style, Tagger};
 use crate::output::{Identity, Returns, Stream};
@@ -24,50 +26,16 @@ mod outlet;
 pub mod protocol;
 mod pump;
 mod ranks;
+mod settings;
 mod signals;
 
 pub use ranks::{RankSet, RankSetError};
+pub use settings::{Color, Settings};
 
 use child::{Program, end_as};
 use link::Link;
-use outlet::{Outlet, Showing};
-use protocol::{Ended, Hello, Output};
-
-/// When to colour tags.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Color {
-    /// On a terminal, unless `NO_COLOR` is set
-    Auto,
-    /// Always
-    Always,
-    /// Never
-    Never,
-}
-
-/// How the lines of ranks are shown and kept.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where they are shown.
-    pub output: Output,
-    /// With what tag.
-    pub tag: Format,
-    /// Whether with a time.
-    pub timestamps: bool,
-    /// When in colour.
-    pub color: Color,
-    /// What becomes of carriage returns; none: live on a terminal, collapsed elsewhere.
-    pub returns: Option<Returns>,
-    /// Bytes of a line beyond which it is passed on in pieces.
-    pub max_line: usize,
-    /// Where to keep a file a rank and stream.
-    pub log_dir: Option<PathBuf>,
-    /// Bytes at which such a file moves aside.
-    pub log_max: Option<u64>,
-    /// The ranks to show; none: all.
-    pub ranks: Option<RankSet>,
-    /// Show only so many last lines, and only of a rank that fails.
-    pub quiet: Option<usize>,
-}
+use outlet::{Outlet, Ways};
+use protocol::{Carries, Ended, Hello, Output};
 
 /// Why a program was not run.
 #[derive(Debug, thiserror::Error)]
@@ -111,36 +79,40 @@ pub fn run(
              PMIx, Flux or Slurm); the program's lines stay untagged");
     }
     let files = open_files(settings, identity.as_ref())?;
-    let link = env.non_empty(MUSTER_RANK_SOCKET).and_then(|path| Link::connect(path.as_ref()).ok());
     let style = style(settings, identity.is_some(), env);
-    let rank = identity.as_ref().map(|identity| identity.rank);
-    let showing = Showing {
-        shown: settings.ranks.as_ref().zip(rank).is_none_or(|(ranks, rank)| ranks.contains(rank)),
-        quiet: settings.quiet,
-        by_worker: settings.output != Output::Mpirun && identity.is_some(),
-    };
     let tagger = Tagger::new(identity.clone().unwrap_or_default(), style.clone())?;
-    let mut outlet = Outlet::new(tagger, showing, link, files);
 
     let signals = signals::Signals::install().map_err(RankError::Signals)?;
     let program = Program::start(words, &signals)?;
-    outlet.hello(&Hello {
+    let rank = identity.as_ref().map(|identity| identity.rank);
+    let chosen = settings.ranks.as_ref().zip(rank).is_none_or(|(set, rank)| set.contains(rank));
+    let in_pod = matches!(settings.output, Output::Pod | Output::Both);
+    let by_worker = settings.output != Output::Mpirun && identity.is_some();
+    let hello = |carries| Hello {
         version: 1,
-        identity,
+        carries,
+        time: Micros::from(SystemTime::now()),
+        identity: identity.clone(),
         pid: program.pid.as_raw(),
         wrapper: std::process::id().cast_signed(),
         command: command(words),
         output: settings.output,
-        shown: showing.shown,
-        quiet: settings.quiet,
-        style,
-    });
+        shown: chosen,
+        style: style.clone(),
+    };
+    let link = |carries| Link::open(env.non_empty(MUSTER_RANK_SOCKET)?, &hello(carries)).ok();
+    let reports = link(Carries::Reports);
+    let lines = if by_worker && reports.is_some() { link(Carries::Lines) } else { None };
+    let shown = chosen || (in_pod && lines.is_some());
+    let mut outlet =
+        Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });
     let exit = pump::run(program, &signals, &mut outlet);
     let micros = |time: nix::libc::timeval| {
         u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
     };
     let count = |number: nix::libc::c_long| u64::try_from(number).unwrap_or(0);
     outlet.end(Ended {
+        time: Micros::from(SystemTime::now()),
         status: exit.status,
         told: signals::told(),
         wall_us: u64::try_from(exit.wall.as_micros()).unwrap_or(u64::MAX),
@@ -192,7 +164,7 @@ fn style(settings: &Settings, ranked: bool, env: &Environment) -> Style {
 
 /// Whether somebody watches our stdout on a terminal. Open MPI gives its ranks pseudo-terminals of
 /// its own, which lead into pipes; they are nobody's controlling terminal.
-fn on_terminal() -> bool {
+pub fn on_terminal() -> bool {
     // SAFETY: tcgetsid touches no memory.
     io::stdout().is_terminal() && unsafe { nix::libc::tcgetsid(1) } != -1
 }

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
 use super::link::Link;
-use super::protocol::{Ended, Hello};
+use super::protocol::Ended;
 use super::signals;
 use crate::output::Stream;
 use crate::output::clock::Micros;
@@ -50,7 +50,7 @@ enum Show {
     /// On this process's own stdout and stderr, tagged here.
     Here,
     /// By the worker, or by the launcher behind it.
-    Worker,
+    Worker(Link),
     /// Not now; the last ones at the end, if the program fails.
     Held(Box<[Tail; 2]>),
     /// Nowhere: not one of the ranks that were asked for.
@@ -60,14 +60,15 @@ enum Show {
 /// All outlets of one rank.
 #[derive(Debug)]
 pub(super) struct Outlet {
-    showing: Showing,
     show: Show,
+    /// The worker, while lines are held back from it.
+    worker: Option<Link>,
     tagger: Tagger,
     own: [Own; 2],
-    link: Option<Link>,
+    reports: Option<Link>,
     files: Option<[RotatingFile; 2]>,
     stderr_tail: Option<Tail>,
-    hurry: Hurry,
+    hurry: Hurry<'static>,
     tagged: Vec<u8>,
 }
 
@@ -79,51 +80,43 @@ struct Own {
     file: Shared<'static>,
 }
 
-/// How lines are to be shown, when they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Showing {
-    /// Whether this rank is one of those asked for.
+/// Where a rank's reports and lines are to go.
+#[derive(Debug)]
+pub(super) struct Ways {
+    /// The worker, for reports, if there is one.
+    pub reports: Option<Link>,
+    /// The worker, for lines; none: our own stdout and stderr.
+    pub lines: Option<Link>,
+    /// Whether anybody is to see the lines.
     pub shown: bool,
-    /// How many last lines to show, only if it fails.
+    /// How many last lines to show, only if it fails; none: all of them at once.
     pub quiet: Option<usize>,
-    /// Whether the worker is to have the lines, if there is one.
-    pub by_worker: bool,
-}
-
-impl Showing {
-    /// Where lines go that no worker takes.
-    fn here(self) -> Show {
-        match (self.shown, self.quiet) {
-            (false, _) => Show::Nowhere,
-            (true, None) => Show::Here,
-            (true, Some(lines)) => {
-                Show::Held(Stream::BOTH.map(|_| Tail::new(lines, QUIET_TAIL)).into())
-            }
-        }
-    }
+    /// Where to keep them.
+    pub files: Option<[RotatingFile; 2]>,
 }
 
 impl Outlet {
     /// Outlets for lines that `tagger` tags.
     #[must_use]
-    pub(super) fn new(
-        tagger: Tagger,
-        showing: Showing,
-        link: Option<Link>,
-        files: Option<[RotatingFile; 2]>,
-    ) -> Self {
-        let show = if showing.by_worker && link.is_some() { Show::Worker } else { showing.here() };
-        let own = [
-            Own { lost: false, file: Shared::new(STDOUT) },
-            Own { lost: false, file: Shared::new(STDERR) },
-        ];
+    pub(super) fn new(tagger: Tagger, ways: Ways) -> Self {
+        let Ways { reports, lines, shown, quiet, files } = ways;
+        let own = [STDOUT, STDERR].map(|fd| Own { lost: false, file: Shared::new(fd) });
+        let tail = |lines| Tail::new(lines, QUIET_TAIL);
+        let (show, worker) = match (shown, quiet, lines) {
+            (false, ..) => (Show::Nowhere, None),
+            (true, None, Some(link)) => (Show::Worker(link), None),
+            (true, None, None) => (Show::Here, None),
+            (true, Some(count), link) => {
+                (Show::Held(Stream::BOTH.map(|_| tail(count)).into()), link)
+            }
+        };
         Self {
-            showing,
             show,
+            worker,
             tagger,
             own,
-            stderr_tail: link.is_some().then(|| Tail::new(TAIL_LINES, TAIL)),
-            link,
+            stderr_tail: reports.is_some().then(|| Tail::new(TAIL_LINES, TAIL)),
+            reports,
             files,
             hurry: Hurry::new(signals::hurry(), HASTE),
             tagged: Vec::new(),
@@ -134,15 +127,8 @@ impl Outlet {
     pub(super) fn rule(&self) -> Rule {
         let rule = self.tagger.style().rule();
         match (rule.returns, &self.show) {
-            (Return::Overwrites, Show::Worker) => Rule { returns: Return::Text, ..rule },
+            (Return::Overwrites, Show::Worker(_)) => Rule { returns: Return::Text, ..rule },
             _ => rule,
-        }
-    }
-
-    /// Introduces the rank to the worker, if there is one.
-    pub(super) fn hello(&mut self, hello: &Hello) {
-        if self.link.as_ref().is_some_and(|link| link.hello(hello).is_err()) {
-            self.worker_is_gone();
         }
     }
 
@@ -161,28 +147,20 @@ impl Outlet {
 
     /// Shows lines.
     pub(super) fn show(&mut self, stream: Stream, time: Micros, batch: Batch<'_>) -> Wanted {
-        let mut batch = batch;
-        if let (Show::Worker, Some(link)) = (&self.show, &self.link) {
-            match link.output(stream, time, batch, &mut self.hurry) {
-                Ok(()) => return Wanted::Yes,
-                Err((unsent, _)) => batch = unsent,
-            }
-            self.worker_is_gone();
-        }
         match &mut self.show {
             Show::Here => self.print(stream, time, batch),
+            Show::Worker(link) => match link.output(stream, time, batch, &mut self.hurry) {
+                Ok(()) => Wanted::Yes,
+                Err((unsent, _)) => {
+                    self.show = Show::Here;
+                    self.print(stream, time, unsent)
+                }
+            },
             Show::Held(tails) => {
                 tails[stream.index()].push(batch.bytes);
                 Wanted::Yes
             }
-            Show::Nowhere | Show::Worker => Wanted::Yes,
-        }
-    }
-
-    fn worker_is_gone(&mut self) {
-        self.link = None;
-        if matches!(self.show, Show::Worker) {
-            self.show = self.showing.here();
+            Show::Nowhere => Wanted::Yes,
         }
     }
 
@@ -210,18 +188,19 @@ impl Outlet {
         if let Some(tail) = &self.stderr_tail {
             ended.stderr = String::from_utf8_lossy(tail.bytes()).into_owned();
         }
-        if let Show::Held(tails) = std::mem::replace(&mut self.show, Show::Here)
+        let then = self.worker.take().map_or(Show::Here, Show::Worker);
+        if let Show::Held(tails) = std::mem::replace(&mut self.show, then)
             && failed_by_itself(&ended)
         {
             let time = Micros::from(SystemTime::now());
             for stream in Stream::BOTH {
                 let bytes = tails[stream.index()].bytes();
                 if !bytes.is_empty() {
-                    self.print(stream, time, Batch { bytes, end: End::Eof });
+                    self.show(stream, time, Batch { bytes, end: End::Eof });
                 }
             }
         }
-        if let Some(link) = &self.link {
+        if let Some(link) = &self.reports {
             link.end(&ended);
         }
     }
@@ -233,7 +212,7 @@ fn failed_by_itself(ended: &Ended) -> bool {
 }
 
 impl Own {
-    fn write(&mut self, stream: Stream, bytes: &[u8], hurry: &mut Hurry) -> Wanted {
+    fn write(&mut self, stream: Stream, bytes: &[u8], hurry: &mut Hurry<'_>) -> Wanted {
         let Err(error) = self.file.write_all(bytes, hurry) else { return Wanted::Yes };
         self.lost = true;
         match error.kind() {

@@ -1,7 +1,8 @@
 //! What a wrapper tells the worker of its host, over the worker's unix socket.
 //!
-//! Frames: one byte of kind, four of length (big-endian), the payload. Nothing comes back; the
-//! worker closes the socket when it has enough. Must not touch a socket itself.
+//! It connects twice: reports (hello, end) never wait behind lines (hello, stdout, stderr). Frames: one
+//! byte of kind, four of length (big-endian), the payload. Nothing comes back; the worker closes the
+//! socket when it has enough. Must not touch a socket itself.
 //!
 //! ```text
 //! kind  payload
@@ -30,6 +31,10 @@ pub const MAX_REPORT: usize = 256 * 1024;
 pub const HEADER: usize = 5;
 /// What precedes the lines in an output frame's payload.
 pub const OUTPUT_HEADER: usize = 9;
+/// Where in an output frame's payload its last line's end is told.
+pub const END_AT: usize = 8;
+/// What stands there where the last line has no end.
+pub const NO_END: u8 = 2;
 
 /// The kinds of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,11 +83,25 @@ pub enum Output {
     Mpirun,
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carries {
+    /// How the program ends.
+    Reports,
+    /// What it prints.
+    Lines,
+}
+
 /// The first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Of this protocol: 1.
     pub version: u32,
+    /// What follows.
+    pub carries: Carries,
+    /// When the program was started, by the host's clock.
+    pub time: Micros,
     /// Whose lines will come. None: no rank in the environment.
     pub identity: Option<Identity>,
     /// The program's process, in the host's own PID namespace.
@@ -91,19 +110,19 @@ pub struct Hello {
     pub wrapper: i32,
     /// The program and its arguments, lossily, no more than 4,096 bytes.
     pub command: String,
-    /// Where the lines are to be shown. With `mpirun`, only reports come here.
+    /// Where the lines are to be shown.
     pub output: Output,
     /// Whether the launcher shows this rank (`--ranks`).
     pub shown: bool,
-    /// Show no more than this many last lines, and only if it fails.
-    pub quiet: Option<usize>,
-    /// How lines are to look. `color` is what the user forced; the printer may add it on a terminal.
+    /// How lines are to look.
     pub style: Style,
 }
 
 /// The last frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
+    /// When, by the host's clock.
+    pub time: Micros,
     /// How.
     pub status: WaitStatus,
     /// A terminating signal that the wrapper was told to pass on, if any, before the end.
@@ -141,10 +160,10 @@ pub fn output_header(
     let mut bytes = [0; HEADER + OUTPUT_HEADER];
     bytes[..HEADER].copy_from_slice(&header(Kind::carrying(stream), OUTPUT_HEADER + length));
     bytes[HEADER..HEADER + 8].copy_from_slice(&time.0.to_be_bytes());
-    bytes[HEADER + 8] = match end {
+    bytes[HEADER + END_AT] = match end {
         End::Line => 0,
         End::Cut => 1,
-        End::Eof => 2,
+        End::Eof => NO_END,
     };
     bytes
 }
@@ -236,10 +255,10 @@ pub fn read_payload(kind: Kind, payload: &[u8]) -> Result<Frame<'_>, ProtocolErr
     let output = |stream| {
         let (time, rest) = payload.split_first_chunk::<8>().ok_or(ProtocolError::Output)?;
         let (end, bytes) = rest.split_first().ok_or(ProtocolError::Output)?;
-        let end = match end {
+        let end = match *end {
             0 => End::Line,
             1 => End::Cut,
-            2 => End::Eof,
+            NO_END => End::Eof,
             _ => return Err(ProtocolError::Output),
         };
         if bytes.is_empty() {
@@ -272,13 +291,14 @@ mod tests {
     fn reports_go_there_and_back() {
         let hello = Hello {
             version: 1,
+            carries: Carries::Lines,
+            time: Micros(1),
             identity: Some(Identity { rank: 3, host: "w".into(), ..Identity::default() }),
             pid: 7,
             wrapper: 6,
             command: "./app".into(),
             output: Output::Launcher,
             shown: true,
-            quiet: Some(50),
             style: Style {
                 format: Format::Template("{rank}: ".into()),
                 timestamps: false,
@@ -290,6 +310,7 @@ mod tests {
         let frame = report(Kind::Hello, &hello).unwrap();
         assert_eq!(read(&frame).unwrap(), Frame::Hello(Box::new(hello)));
         let ended = Ended {
+            time: Micros(9),
             status: WaitStatus::Signaled { signal: 11, core: true },
             told: None,
             wall_us: 1,

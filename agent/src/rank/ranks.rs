@@ -2,6 +2,7 @@
 //!
 //! Must not know how many there are.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -34,6 +35,18 @@ impl RankSet {
     #[must_use]
     pub fn contains(&self, rank: u32) -> bool {
         self.0.iter().any(|range| range.contains(&rank))
+    }
+}
+
+impl fmt::Display for RankSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, range) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{}-{}", range.start(), range.end())?;
+        }
+        Ok(())
     }
 }
 

@@ -17,8 +17,10 @@ use tokio::time::{Instant, timeout_at};
 use super::control::{self, FrameError};
 use super::control_channel::{ControlReceiver, ControlSender};
 use super::keys::JobKey;
+use super::lines_channel::LinesChannel;
 use super::remote::Exec;
 use super::wire::{self, Brake, Gauge};
+use crate::relay::mux;
 
 /// Which host key is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -264,10 +266,29 @@ impl Connection {
     /// # Errors
     /// See [`ChannelError`].
     pub async fn control(&self) -> Result<Option<(ControlSender, ControlReceiver)>, ChannelError> {
+        let channel = self.subsystem(control::SUBSYSTEM).await?;
+        Ok(channel.map(|(read, write, gauge)| {
+            (ControlSender::new(write), ControlReceiver::new(read, gauge))
+        }))
+    }
+
+    /// Opens a channel for the lines of ranks; none where the server knows of no such thing.
+    ///
+    /// # Errors
+    /// See [`ChannelError`].
+    pub async fn lines(&self) -> Result<Option<LinesChannel>, ChannelError> {
+        let channel = self.subsystem(mux::SUBSYSTEM).await?;
+        Ok(channel.map(|(read, write, gauge)| LinesChannel::new(read, write, gauge)))
+    }
+
+    async fn subsystem(
+        &self,
+        name: &str,
+    ) -> Result<Option<(ChannelReadHalf, ChannelWriteHalf<Msg>, Gauge)>, ChannelError> {
         let (mut read, write, gauge) = self.channel().await?;
-        write.request_subsystem(true, control::SUBSYSTEM).await?;
+        write.request_subsystem(true, name).await?;
         match granted(&mut read).await {
-            Ok(()) => Ok(Some((ControlSender::new(write), ControlReceiver::new(read, gauge)))),
+            Ok(()) => Ok(Some((read, write, gauge))),
             Err(ChannelError::Refused) => {
                 // An open channel counts against the sessions that sshd allows (MaxSessions).
                 write.close().await?;

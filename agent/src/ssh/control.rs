@@ -9,6 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Family;
+use crate::rank::protocol;
+use crate::relay::{Report, Source};
 
 /// The subsystem's name on the wire. A peer that refuses it is a plain SSH server.
 pub const SUBSYSTEM: &str = "muster/1";
@@ -34,6 +36,9 @@ pub struct Hello {
     pub version: String,
     /// The kernel's host name.
     pub hostname: String,
+    /// Where its muster lies, as it would have to be called there.
+    #[serde(default)]
+    pub muster: Option<String>,
     /// The MPI on its PATH, or none.
     pub mpi: Option<MpiFound>,
     /// CPUs that it may use, by cgroup quota, cpuset and affinity.
@@ -97,6 +102,20 @@ pub enum ToLauncher {
         /// In ascending order.
         ranks: Vec<RankSeen>,
     },
+    /// The program of a rank was started.
+    RankStarted {
+        /// Which wrapper says so.
+        source: Source,
+        /// What it says.
+        hello: Box<protocol::Hello>,
+    },
+    /// The program of a rank ended.
+    RankEnded {
+        /// Which wrapper says so.
+        source: Source,
+        /// What it says; none: it was killed.
+        ended: Option<Box<protocol::Ended>>,
+    },
     /// The platform told this worker to stop; its processes have this long.
     Terminating {
         /// Milliseconds.
@@ -109,6 +128,15 @@ pub enum ToLauncher {
         /// Those of them that had to be killed.
         killed: u32,
     },
+}
+
+impl From<Report> for ToLauncher {
+    fn from(report: Report) -> Self {
+        match report {
+            Report::Started(source, hello) => Self::RankStarted { source, hello },
+            Report::Ended(source, ended) => Self::RankEnded { source, ended },
+        }
+    }
 }
 
 /// Why a control channel cannot go on.

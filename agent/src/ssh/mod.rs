@@ -1,4 +1,5 @@
-//! SSH2, both ends: the job's key, the server on a worker, the client, the control channel.
+//! SSH2, both ends: the job's key, the server on a worker, the client, the channels between
+//! them.
 //!
 //! Must not decide what a job does next; it carries commands, bytes and messages.
 
@@ -8,6 +9,7 @@ pub mod client;
 pub mod control;
 pub mod control_channel;
 pub mod keys;
+pub mod lines_channel;
 pub mod options;
 pub mod remote;
 pub mod wire;

@@ -21,8 +21,8 @@ const ANSWERS: usize = 64;
 pub async fn serve(line: Line) {
     let Line { link, mut read, write, gauge, .. } = line;
     let worker = link.worker;
-    worker.is_launcher(link.id);
     let (answers, mut outgoing) = mpsc::channel::<ToLauncher>(ANSWERS);
+    worker.is_launcher(link.id, answers.clone());
     let hello = ToLauncher::Hello(Box::new(worker.hello().clone()));
     if answers.send(hello).await.is_err() {
         return;

@@ -27,6 +27,7 @@ pub fn hello(env: &Environment) -> Hello {
     Hello {
         version: crate::VERSION.to_owned(),
         hostname: own_host().hostname,
+        muster: std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned)),
         mpi,
         cpus: cpus.unwrap_or(1.0),
         memory_limit: memory(&roots).limit,

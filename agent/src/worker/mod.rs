@@ -3,20 +3,22 @@
 //!
 //! Must not choose algorithms, keys or frames; that is `ssh`.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use crate::config::variables::MUSTER_RANK_SOCKET;
 use crate::process::end::{Ended, end, settle};
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
 use crate::process::spawn::{Child, SpawnError};
 use crate::process::tree::ProcessId;
-use crate::ssh::control::Hello;
+use crate::relay::printer::{Print, Printer};
+use crate::ssh::control::{Hello, ToLauncher};
 use crate::ssh::keys::JobKey;
 use crate::text::matches;
 
@@ -24,6 +26,7 @@ pub mod call_back;
 pub mod control;
 pub mod exec;
 pub mod hello;
+pub mod lines;
 pub mod ranks;
 pub mod run;
 pub mod server;
@@ -65,10 +68,18 @@ pub struct Worker {
     settings: Settings,
     reaper: Reaper,
     connections: AtomicU64,
-    launchers: Mutex<HashSet<u64>>,
+    launchers: Mutex<HashMap<u64, Launcher>>,
+    log: OnceLock<Option<Printer>>,
     started: Notify,
     running: watch::Sender<usize>,
     phase: watch::Sender<Phase>,
+}
+
+/// A connection that is a launcher's.
+struct Launcher {
+    answers: mpsc::Sender<ToLauncher>,
+    /// Where wrappers find the desk of this launch, while it is open.
+    ranks_find: Option<String>,
 }
 
 /// How far the end of a worker is.
@@ -100,7 +111,8 @@ impl Worker {
             settings,
             reaper,
             connections: AtomicU64::new(0),
-            launchers: Mutex::new(HashSet::new()),
+            launchers: Mutex::new(HashMap::new()),
+            log: OnceLock::new(),
             started: Notify::new(),
             running: watch::channel(0).0,
             phase: watch::channel(Phase::Serving).0,
@@ -141,7 +153,12 @@ impl Worker {
         command: &[u8],
         env: &[(String, String)],
     ) -> Result<Child, SpawnError> {
-        let child = shell::start(&self.reaper, command, env, &session_mark(connection))?;
+        let mut env = env.to_vec();
+        let launchers = self.launchers();
+        let socket = launchers.get(&connection.0).and_then(|of| of.ranks_find.clone());
+        drop(launchers);
+        env.extend(socket.map(|name| (MUSTER_RANK_SOCKET.to_owned(), name)));
+        let child = shell::start(&self.reaper, command, &env, &session_mark(connection))?;
         self.started.notify_waiters();
         Ok(child)
     }
@@ -162,8 +179,41 @@ impl Worker {
     }
 
     /// Notes that this connection is a launcher's: what it starts must not outlive it.
-    pub fn is_launcher(&self, connection: ConnectionId) {
-        self.launchers().insert(connection.0);
+    pub fn is_launcher(&self, connection: ConnectionId, answers: mpsc::Sender<ToLauncher>) {
+        self.launchers().insert(connection.0, Launcher { answers, ranks_find: None });
+    }
+
+    /// Notes where the wrappers of what this launcher starts find its desk.
+    pub fn ranks_find(&self, connection: ConnectionId, socket: Option<String>) {
+        if let Some(launcher) = self.launchers().get_mut(&connection.0) {
+            launcher.ranks_find = socket;
+        }
+    }
+
+    /// Tells the launcher of this connection something, if it is there.
+    pub async fn tell_launcher(&self, connection: ConnectionId, message: ToLauncher) {
+        let answers = self.launchers().get(&connection.0).map(|of| of.answers.clone());
+        if let Some(answers) = answers {
+            // It has just gone where this fails.
+            let _ = answers.send(message).await;
+        }
+    }
+
+    /// Prints to this worker's own stdout and stderr; none where that cannot be done.
+    pub fn log(&self) -> Option<mpsc::Sender<Print>> {
+        let start = || {
+            let printer = Printer::start(|| ());
+            printer.inspect_err(|error| tracing::warn!(%error, "no log of ranks here")).ok()
+        };
+        self.log.get_or_init(start).as_ref().map(Printer::queue)
+    }
+
+    /// Has everything printed, within a moment.
+    pub async fn flush_log(&self) {
+        if let Some(Some(printer)) = self.log.get() {
+            printer.hurry();
+            printer.flush().await;
+        }
     }
 
     /// Clears up after a connection, if it was a launcher's.
@@ -171,7 +221,7 @@ impl Worker {
     /// A plain SSH client may leave a daemon behind on purpose, as with any sshd; a launcher may
     /// not, however it ended.
     pub fn connection_ended(&self, connection: ConnectionId) {
-        if !self.launchers().remove(&connection.0) {
+        if self.launchers().remove(&connection.0).is_none() {
             return;
         }
         let grace = self.settings.orphan_grace;
@@ -228,7 +278,7 @@ impl Worker {
     /// where the server is first.
     pub async fn left(&self, connection: ConnectionId) {
         self.reached(Phase::Leaving).await;
-        if !self.launchers().contains(&connection.0) {
+        if !self.launchers().contains_key(&connection.0) {
             std::future::pending::<()>().await;
         }
     }
@@ -237,7 +287,7 @@ impl Worker {
         let _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 
-    fn launchers(&self) -> MutexGuard<'_, HashSet<u64>> {
+    fn launchers(&self) -> MutexGuard<'_, HashMap<u64, Launcher>> {
         self.launchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

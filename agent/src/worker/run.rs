@@ -88,6 +88,7 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     };
     // A peer that does not answer has lost its chance.
     let _ = timeout(FAREWELL, closed).await;
+    worker.flush_log().await;
     Ok(Class::Terminated)
 }
 

@@ -13,7 +13,8 @@ use russh::{
 };
 use tokio::sync::{Notify, Semaphore};
 
-use super::{ConnectionId, Worker, control, exec};
+use super::{ConnectionId, Worker, control, exec, lines};
+use crate::relay::mux;
 use crate::ssh::control::SUBSYSTEM;
 use crate::ssh::wire::{Brake, Gauge};
 
@@ -164,13 +165,17 @@ impl Line {
                     self.answer(want_reply, true).await;
                     return exec::serve(self, command, env).await;
                 }
-                ChannelMsg::RequestSubsystem { want_reply, name } => {
-                    let known = name == SUBSYSTEM;
-                    self.answer(want_reply, known).await;
-                    if known {
+                ChannelMsg::RequestSubsystem { want_reply, name } => match name.as_str() {
+                    SUBSYSTEM => {
+                        self.answer(want_reply, true).await;
                         return control::serve(self).await;
                     }
-                }
+                    mux::SUBSYSTEM => {
+                        self.answer(want_reply, true).await;
+                        return lines::serve(self).await;
+                    }
+                    _ => self.answer(want_reply, false).await,
+                },
                 ChannelMsg::RequestShell { want_reply }
                 | ChannelMsg::RequestPty { want_reply, .. }
                 | ChannelMsg::RequestX11 { want_reply, .. }

@@ -21,6 +21,8 @@ fn request(family: Family) -> Request {
         run_dir: "/run/m".into(),
         muster: "/usr/bin/muster".into(),
         socket: "/run/m/sock".into(),
+        rank_socket: None,
+        wrapper: Vec::new(),
         uid: 1000,
         local_cpus: 2,
         interface: Some("eth0".into()),

@@ -1,0 +1,193 @@
+//! The lines of a launch: a desk on this machine and on every worker, and the printer to which all of
+//! them lead.
+//!
+//! Must not look at a line.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::event::{Event, Stop};
+use super::fleet::Fleet;
+use crate::ids::HostName;
+use crate::relay::desk::{self, Outlets};
+use crate::relay::mux::FromDesk;
+use crate::relay::printer::{Print, Printer, PrinterError};
+use crate::relay::socket::RankSocket;
+use crate::relay::{Origin, Report};
+use crate::ssh::client::Connection;
+use crate::ssh::lines_channel::{DeskSender, LinesChannel};
+
+/// For a worker to open its desk.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// Bytes of lines that all workers together may have under way, and each of them at most and least.
+const UNDER_WAY: usize = 128 * 1024 * 1024;
+const WINDOW: (usize, usize) = (64 * 1024, 1024 * 1024);
+
+/// Reports of this machine's wrappers that may wait.
+const REPORTS: usize = 64;
+
+/// How long a host may keep silent about lines that it still owes, while nothing else is printed.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The origin of what this machine's own wrappers show.
+const HERE: Origin = Origin(0);
+
+/// Everything between the wrappers and our stdout.
+pub struct Lines {
+    printer: Arc<Printer>,
+    pieces: Arc<AtomicU64>,
+    workers: JoinSet<()>,
+    desks: Vec<DeskSender>,
+    own: Option<(watch::Sender<bool>, JoinHandle<()>)>,
+    /// Hosts that have no desk, whose lines mpirun carries.
+    pub without: Vec<HostName>,
+}
+
+impl Lines {
+    /// Opens a desk on every host; wrappers will look for `socket`.
+    ///
+    /// # Errors
+    /// There is no thread for the printer.
+    pub async fn open(
+        fleet: &Fleet,
+        socket: &str,
+        pod_logs: bool,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Self, PrinterError> {
+        let unread = events.clone();
+        let printer = Arc::new(Printer::start(move || {
+            // The loop takes events until the end.
+            let _ = unread.blocking_send(Event::Stop(Stop::Pipe));
+        })?);
+        let own = own_desk(socket, fleet.here(), &printer, events);
+        let mut lines = Self {
+            printer,
+            pieces: Arc::default(),
+            workers: JoinSet::new(),
+            desks: Vec::new(),
+            without: own.is_none().then(|| fleet.here().clone()).into_iter().collect(),
+            own,
+        };
+        let window = UNDER_WAY / fleet.workers().count().max(1);
+        let window = window.clamp(WINDOW.0, WINDOW.1);
+        let mut opening = JoinSet::new();
+        for (index, (host, connection)) in fleet.connections().enumerate() {
+            let (host, socket) = (host.clone(), socket.to_owned());
+            opening.spawn(async move {
+                let channel = open_desk(&connection, &socket, window, pod_logs);
+                (index, host, timeout(OPENING, channel).await.ok().flatten())
+            });
+        }
+        for (index, host, channel) in opening.join_all().await {
+            match channel {
+                Some(channel) => lines.follow(Origin(index as u64 + 1), channel),
+                None => lines.without.push(host),
+            }
+        }
+        Ok(lines)
+    }
+
+    fn follow(&mut self, origin: Origin, mut channel: LinesChannel) {
+        self.desks.push(channel.desk());
+        let (queue, pieces) = (self.printer.queue(), Arc::clone(&self.pieces));
+        self.workers.spawn(async move {
+            // What is not understood comes from another version or from nobody; either way it is over.
+            while let Ok(Some(message)) = channel.next().await {
+                let FromDesk::Piece(piece) = message else { continue };
+                pieces.fetch_add(1, Ordering::Relaxed);
+                if queue.send(Print::Piece(origin, piece)).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Where all lines end up.
+    #[must_use]
+    pub fn printer(&self) -> Arc<Printer> {
+        Arc::clone(&self.printer)
+    }
+
+    /// Resolves when all that ranks have written is printed, however slow its reader is. Nothing of
+    /// the job may run any more. False: a host owes lines and keeps silent.
+    pub async fn finish(&mut self) -> bool {
+        for desk in &self.desks {
+            // A host that is gone has nothing more to send.
+            let _ = timeout(OPENING, desk.close()).await;
+        }
+        let own = self.own.take();
+        if let Some((close, _)) = &own {
+            close.send_replace(true);
+        }
+        let (workers, printer) = (&mut self.workers, Arc::clone(&self.printer));
+        let all = async {
+            if let Some((_, desk)) = own {
+                let _ = desk.await;
+            }
+            while workers.join_next().await.is_some() {}
+        };
+        let told = tokio::select! {
+            () = all => true,
+            () = silence(&self.pieces, &printer) => false,
+        };
+        printer.flush().await;
+        told
+    }
+}
+
+/// Resolves when nothing has come for a while although the printer could take it.
+async fn silence(pieces: &AtomicU64, printer: &Printer) {
+    let mut looks = interval(SILENCE);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks.tick().await;
+    loop {
+        let before = pieces.load(Ordering::Relaxed);
+        looks.tick().await;
+        if pieces.load(Ordering::Relaxed) == before && !printer.is_behind() {
+            return;
+        }
+    }
+}
+
+async fn open_desk(
+    connection: &Connection,
+    socket: &str,
+    window: usize,
+    pod_log: bool,
+) -> Option<LinesChannel> {
+    let mut channel = connection.lines().await.ok().flatten()?;
+    channel.open(socket, window, pod_log).await.ok()?;
+    matches!(channel.next().await, Ok(Some(FromDesk::Ready))).then_some(channel)
+}
+
+/// The desk of this machine; none where it cannot have one.
+fn own_desk(
+    socket: &str,
+    here: &HostName,
+    printer: &Printer,
+    events: &mpsc::Sender<Event>,
+) -> Option<(watch::Sender<bool>, JoinHandle<()>)> {
+    let socket = RankSocket::bind(socket, "launcher")
+        .inspect_err(|error| tracing::warn!(%error, "no socket for the ranks of this machine"))
+        .ok()?;
+    let (reports, mut said) = mpsc::channel::<Report>(REPORTS);
+    let outlets = Outlets { origin: HERE, reports, launcher: printer.queue(), pod: None };
+    let (close, closing) = watch::channel(false);
+    let (here, events) = (here.clone(), events.clone());
+    let task = tokio::spawn(async move {
+        let hand_on = async {
+            while let Some(report) = said.recv().await {
+                // Nobody listens when the launch is over.
+                let _ = events.send(Event::Rank(here.clone(), report)).await;
+            }
+        };
+        tokio::join!(desk::serve(socket, outlets, closing), hand_on);
+    });
+    Some((close, task))
+}

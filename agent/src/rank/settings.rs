@@ -1,0 +1,81 @@
+//! How the lines of ranks are shown and kept.
+//!
+//! Must not look at a line, or at what kind of file stdout is.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::RankSet;
+use super::protocol::Output;
+use crate::output::Returns;
+use crate::output::tag::Format;
+
+/// When to colour tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How the lines of ranks are shown and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where they are shown.
+    pub output: Output,
+    /// With what tag.
+    pub tag: Format,
+    /// Whether with a time.
+    pub timestamps: bool,
+    /// When in colour.
+    pub color: Color,
+    /// What becomes of carriage returns; none: live on a terminal, collapsed elsewhere.
+    pub returns: Option<Returns>,
+    /// Bytes of a line beyond which it is passed on in pieces.
+    pub max_line: usize,
+    /// Where to keep a file a rank and stream.
+    pub log_dir: Option<PathBuf>,
+    /// Bytes at which such a file moves aside.
+    pub log_max: Option<u64>,
+    /// The ranks to show; none: all.
+    pub ranks: Option<RankSet>,
+    /// Show only so many last lines, and only of a rank that fails.
+    pub quiet: Option<usize>,
+}
+
+impl Settings {
+    /// The flags of `muster rank` that say the same.
+    #[must_use]
+    pub fn flags(&self) -> Vec<OsString> {
+        fn word(value: &impl ValueEnum) -> String {
+            value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        }
+        let flag = |name: &str, value: &str| Some(OsString::from(format!("--{name}={value}")));
+        let number = |name, value: Option<u64>| flag(name, &value?.to_string());
+        let mut flags: Vec<OsString> = [
+            flag("output", &word(&self.output)),
+            flag("tag", &String::from(self.tag.clone())),
+            self.timestamps.then(|| "--timestamps".into()),
+            flag("color", &word(&self.color)),
+            self.returns.as_ref().and_then(|returns| flag("cr", &word(returns))),
+            number("max-line", Some(self.max_line as u64)),
+            number("log-max", self.log_max),
+            self.ranks.as_ref().and_then(|ranks| flag("ranks", &ranks.to_string())),
+            number("quiet-ranks-until-failure", self.quiet.map(|lines| lines as u64)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if let Some(directory) = &self.log_dir {
+            let mut flag = OsString::from("--log-dir=");
+            flag.push(directory);
+            flags.push(flag);
+        }
+        flags
+    }
+}

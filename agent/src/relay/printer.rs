@@ -1,0 +1,207 @@
+//! Tags lines and writes them to stdout and stderr, from a thread of its own: a reader may be slow, and
+//! nothing else may wait for it.
+//!
+//! Must not drop a line while somebody reads. Who sends waits in its queue's turn.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Origin, Part, Piece, Source};
+use crate::output::Stream;
+use crate::output::stream::{Hurry, Shared};
+use crate::output::tag::Tagger;
+use crate::rank::protocol::{Frame, Kind, read_payload};
+use crate::text::say;
+
+/// Pieces that may wait to be printed; each has up to 128 KiB of lines from a wrapper that is in haste.
+const WAITING: usize = 32;
+
+/// Tagged bytes written at once.
+const WRITE: usize = 128 * 1024;
+
+/// What a slow reader gets once somebody wants an end.
+const HASTE: Duration = Duration::from_secs(2);
+
+/// Something for the printer.
+#[derive(Debug)]
+pub enum Print {
+    /// A piece of what a wrapper shows.
+    Piece(Origin, Piece),
+    /// Tell when everything before it has been printed.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Prints what hosts send, until dropped with all its queue's senders.
+#[derive(Debug)]
+pub struct Printer {
+    queue: mpsc::Sender<Print>,
+    hurried: Arc<AtomicBool>,
+}
+
+/// The printer's thread could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("start the thread that prints: {0}")]
+pub struct PrinterError(#[source] io::Error);
+
+impl crate::exit::Explain for PrinterError {
+    fn class(&self) -> crate::exit::Class {
+        crate::exit::Class::LocalResource
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("raise the limit on processes (ulimit -u, or the container's pids limit)".into())
+    }
+}
+
+impl Printer {
+    /// Starts one; `deaf` is called when nobody reads stdout any more.
+    ///
+    /// # Errors
+    /// The process may have no more threads.
+    pub fn start(deaf: impl FnOnce() + Send + 'static) -> Result<Self, PrinterError> {
+        let (queue, inbox) = mpsc::channel(WAITING);
+        let hurried = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&hurried);
+        let print = move || Printing::new(&asked, Box::new(deaf)).run(inbox);
+        let builder = std::thread::Builder::new().name("printer".into());
+        builder.spawn(print).map_err(PrinterError)?;
+        Ok(Self { queue, hurried })
+    }
+
+    /// Where to send what is to be printed.
+    #[must_use]
+    pub fn queue(&self) -> mpsc::Sender<Print> {
+        self.queue.clone()
+    }
+
+    /// From now on, all that is left to be printed may take two seconds and no more.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something waits for the reader of stdout or stderr.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.queue.capacity() < self.queue.max_capacity()
+    }
+
+    /// Resolves when everything that was sent before is printed.
+    pub async fn flush(&self) {
+        let (told, printed) = oneshot::channel();
+        if self.queue.send(Print::Flush(told)).await.is_ok() {
+            // A thread that panicked has said so.
+            let _ = printed.await;
+        }
+    }
+}
+
+/// The state of the printing thread.
+struct Printing<'a> {
+    deaf: Option<Box<dyn FnOnce() + Send>>,
+    hurry: Hurry<'a>,
+    taggers: HashMap<(Origin, Source), Tagger>,
+    files: [File; 2],
+    tagged: Vec<u8>,
+}
+
+struct File {
+    file: Shared<'static>,
+    /// Whether writing to it has failed for good.
+    lost: bool,
+}
+
+impl<'a> Printing<'a> {
+    fn new(hurried: &'a AtomicBool, deaf: Box<dyn FnOnce() + Send>) -> Self {
+        // SAFETY: the runtime opens /dev/null for standard descriptors that were closed, and nothing
+        // here closes them.
+        let files = [1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+        Self {
+            deaf: Some(deaf),
+            hurry: Hurry::new(hurried, HASTE),
+            taggers: HashMap::new(),
+            files: files.map(|fd| File { file: Shared::new(fd), lost: false }),
+            tagged: Vec::new(),
+        }
+    }
+
+    fn run(mut self, mut inbox: mpsc::Receiver<Print>) {
+        while let Some(next) = inbox.blocking_recv() {
+            match next {
+                Print::Piece(origin, Piece { source, part: Part::Frame(kind, payload) }) => {
+                    self.frame((origin, source), kind, &payload);
+                }
+                Print::Piece(origin, Piece { source, part: Part::Closed }) => {
+                    self.taggers.remove(&(origin, source));
+                }
+                Print::Flush(told) => drop(told.send(())),
+            }
+        }
+    }
+
+    fn frame(&mut self, of: (Origin, Source), kind: Kind, payload: &Bytes) {
+        match read_payload(kind, payload) {
+            Ok(Frame::Hello(hello)) => {
+                match Tagger::new(hello.identity.unwrap_or_default(), hello.style) {
+                    Ok(tagger) => drop(self.taggers.insert(of, tagger)),
+                    Err(error) => tracing::warn!(%error, "a rank's lines are not shown"),
+                }
+            }
+            Ok(Frame::Output(stream, time, batch)) => {
+                let Some(tagger) = self.taggers.get_mut(&of) else { return };
+                let file = &mut self.files[stream.index()];
+                if tagger.style().plain() {
+                    file.write(stream, batch.bytes, &mut self.hurry);
+                } else {
+                    let mut tagging = tagger.tag(batch, stream, time);
+                    loop {
+                        self.tagged.clear();
+                        let more = tagging.write(WRITE, &mut self.tagged);
+                        file.write(stream, &self.tagged, &mut self.hurry);
+                        if !more || file.lost {
+                            break;
+                        }
+                    }
+                }
+                if self.files[Stream::Out.index()].lost
+                    && let Some(deaf) = self.deaf.take()
+                {
+                    deaf();
+                }
+            }
+            Ok(Frame::End(_)) => {}
+            Err(error) => tracing::warn!(%error, "a piece of a rank's output is not shown"),
+        }
+    }
+}
+
+impl File {
+    fn write(&mut self, stream: Stream, bytes: &[u8], hurry: &mut Hurry<'_>) {
+        if self.lost {
+            return;
+        }
+        // What this process says itself must not stand inside a line.
+        let result = match stream {
+            Stream::Out => {
+                let _turn = io::stdout().lock();
+                self.file.write_all(bytes, hurry)
+            }
+            Stream::Err => {
+                let _turn = io::stderr().lock();
+                self.file.write_all(bytes, hurry)
+            }
+        };
+        let Err(error) = result else { return };
+        self.lost = true;
+        if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::TimedOut) {
+            let name = stream.name();
+            say(&format!("warning: what ranks write to {name} is lost from here: {error}"));
+        }
+    }
+}
