@@ -3,6 +3,7 @@
  *   ranks hello                     say hello, prove communication, end
  *   ranks sleep SECONDS             the same, with a pause before the end (fractions allowed)
  *   ranks spin                      the same, then compute until killed
+ *   ranks lines COUNT               the same, then COUNT numbered lines on stdout and on stderr, with checksums
  *   ranks exit CODE RANK [WHEN]     RANK leaves with CODE; WHEN: before-init, after-init (default), after-finalize
  *   ranks abort CODE RANK           RANK calls MPI_Abort(CODE)
  *   ranks segv RANK                 RANK writes through a null pointer
@@ -52,6 +53,42 @@ static void pause_for(double seconds) {
     while (nanosleep(&left, &left) != 0) continue;
 }
 
+/* Everything, also into a pipe whose reader is slow. */
+static void write_all(int fd, const char *bytes, size_t length) {
+    while (length > 0) {
+        ssize_t written = write(fd, bytes, length);
+        if (written < 0) _exit(73);
+        bytes += written;
+        length -= (size_t)written;
+    }
+}
+
+/* `STREAM RANK NUMBER FILLING CHECKSUM`: FNV-1a of what stands before the last blank. The two streams take
+ * turns in blocks that end anywhere in a line, as a program's buffers do. */
+static void write_lines(long count) {
+    static char blocks[2][8192];
+    size_t used[2] = {0, 0};
+    for (long number = 0; number < count; number++) {
+        for (int stream = 0; stream < 2; stream++) {
+            char line[256];
+            int length = snprintf(line, sizeof line, "%c %d %ld ", stream == 0 ? 'o' : 'e', rank, number);
+            unsigned filling = (unsigned)(number * 2654435761u) >> 25;
+            for (unsigned i = 0; i < filling; i++) line[length++] = (char)('a' + (number + i) % 26);
+            unsigned hash = 2166136261u;
+            for (int i = 0; i < length; i++) hash = (hash ^ (unsigned char)line[i]) * 16777619u;
+            length += sprintf(line + length, " %08x\n", hash);
+            for (int i = 0; i < length; i++) {
+                blocks[stream][used[stream]++] = line[i];
+                if (used[stream] == sizeof blocks[stream]) {
+                    write_all(stream + 1, blocks[stream], used[stream]);
+                    used[stream] = 0;
+                }
+            }
+        }
+    }
+    for (int stream = 0; stream < 2; stream++) write_all(stream + 1, blocks[stream], used[stream]);
+}
+
 static void fail(int argc, char **argv) {
     const char *how = argv[1];
     if (strcmp(how, "exit") == 0) _exit(atoi(argv[2]));
@@ -72,12 +109,14 @@ static void fail(int argc, char **argv) {
 int main(int argc, char **argv) {
     if (argc < 2) usage();
     const char *how = argv[1];
-    int calm = strcmp(how, "hello") == 0 || strcmp(how, "sleep") == 0 || strcmp(how, "spin") == 0;
+    int calm = strcmp(how, "hello") == 0 || strcmp(how, "sleep") == 0 || strcmp(how, "spin") == 0 ||
+               strcmp(how, "lines") == 0;
+    int counted = strcmp(how, "sleep") == 0 || strcmp(how, "lines") == 0;
     int coded = strcmp(how, "exit") == 0 || strcmp(how, "abort") == 0 || strcmp(how, "signal") == 0 ||
                 strcmp(how, "alloc") == 0;
     int plain = strcmp(how, "segv") == 0 || strcmp(how, "mpi-error") == 0;
     if (!calm && !coded && !plain) usage();
-    if (argc < (strcmp(how, "sleep") == 0 ? 3 : calm ? 2 : coded ? 4 : 3)) usage();
+    if (argc < (counted ? 3 : calm ? 2 : coded ? 4 : 3)) usage();
 
     int culprit = calm ? -1 : atoi(argv[coded ? 3 : 2]);
     const char *when = strcmp(how, "exit") == 0 && argc > 4 ? argv[4] : "after-init";
@@ -101,6 +140,7 @@ int main(int argc, char **argv) {
     say("hello");
 
     if (strcmp(how, "sleep") == 0) pause_for(atof(argv[2]));
+    if (strcmp(how, "lines") == 0) write_lines(atol(argv[2]));
     if (strcmp(how, "spin") == 0) {
         for (volatile unsigned long turns = 0;; turns++) continue;
     }

@@ -13,7 +13,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::event::{Event, Stop};
 use super::fleet::Fleet;
+use super::mpirun;
 use crate::ids::HostName;
+use crate::output::Stream;
+use crate::process::spawn::Child;
 use crate::relay::desk::{self, Outlets};
 use crate::relay::mux::FromDesk;
 use crate::relay::printer::{Print, Printer, PrinterError};
@@ -42,7 +45,8 @@ const HERE: Origin = Origin(0);
 pub struct Lines {
     printer: Arc<Printer>,
     pieces: Arc<AtomicU64>,
-    workers: JoinSet<()>,
+    /// What brings lines: one a worker, and mpirun's own.
+    carriers: JoinSet<()>,
     desks: Vec<DeskSender>,
     own: Option<(watch::Sender<bool>, JoinHandle<()>)>,
     /// Hosts that have no desk, whose lines mpirun carries.
@@ -69,7 +73,7 @@ impl Lines {
         let mut lines = Self {
             printer,
             pieces: Arc::default(),
-            workers: JoinSet::new(),
+            carriers: JoinSet::new(),
             desks: Vec::new(),
             without: own.is_none().then(|| fleet.here().clone()).into_iter().collect(),
             own,
@@ -96,7 +100,7 @@ impl Lines {
     fn follow(&mut self, origin: Origin, mut channel: LinesChannel) {
         self.desks.push(channel.desk());
         let (queue, pieces) = (self.printer.queue(), Arc::clone(&self.pieces));
-        self.workers.spawn(async move {
+        self.carriers.spawn(async move {
             // What is not understood comes from another version or from nobody; either way it is over.
             while let Ok(Some(message)) = channel.next().await {
                 let FromDesk::Piece(piece) = message else { continue };
@@ -106,6 +110,16 @@ impl Lines {
                 }
             }
         });
+    }
+
+    /// Passes on what mpirun prints, until it has ended and nobody else holds its output.
+    pub fn follow_mpirun(&mut self, mpirun: &mut Child, exited: &watch::Receiver<bool>) {
+        let pipes = [mpirun.stdout.take(), mpirun.stderr.take()];
+        for (pipe, stream) in pipes.into_iter().zip(Stream::BOTH) {
+            let Some(pipe) = pipe else { continue };
+            let carry = mpirun::carry(pipe, stream, exited.clone(), self.printer.queue());
+            self.carriers.spawn(carry);
+        }
     }
 
     /// Where all lines end up.
@@ -125,12 +139,12 @@ impl Lines {
         if let Some((close, _)) = &own {
             close.send_replace(true);
         }
-        let (workers, printer) = (&mut self.workers, Arc::clone(&self.printer));
+        let (carriers, printer) = (&mut self.carriers, Arc::clone(&self.printer));
         let all = async {
             if let Some((_, desk)) = own {
                 let _ = desk.await;
             }
-            while workers.join_next().await.is_some() {}
+            while carriers.join_next().await.is_some() {}
         };
         let told = tokio::select! {
             () = all => true,

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod event;
 pub mod fleet;
 pub mod lines;
+mod mpirun;
 pub mod run;
 pub mod socket;
 pub mod stage;

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -127,6 +127,10 @@ pub async fn run(launch: Launch, mut events: Events) -> Result<Outcome, Failure>
         let hosts: Vec<&str> = lines.without.iter().map(HostName::short).collect();
         say(&format!("warning: mpirun carries the lines of {}", hosts.join(", ")));
     }
+    if let (true, Some(host)) = (pod_logs, fleet.workers().next()) {
+        let host = host.short();
+        say(&format!("what ranks print is in the logs of their pods: kubectl logs {host}, …"));
+    }
     let engine = Engine {
         fleet: Arc::clone(&fleet),
         reaper: reaper.clone(),
@@ -135,10 +139,12 @@ pub async fn run(launch: Launch, mut events: Events) -> Result<Outcome, Failure>
     };
     tokio::spawn(engine.serve(listener));
     fleet.tell_workers(&ToWorker::WatchRanks).await;
-    let mpirun = start(&plan, &reaper)?;
+    let mut mpirun = start(&plan, &reaper)?;
+    let (exited, after_exit) = watch::channel(false);
+    lines.follow_mpirun(&mut mpirun, &after_exit);
     let group = mpirun.id.pid;
     let _terminal = terminal::lend(group);
-    report_end(mpirun, events.sender.clone());
+    report_end(mpirun, exited, events.sender.clone());
     let here = fleet.here().clone();
     let sender = events.sender.clone();
     tokio::spawn(async move {
@@ -191,7 +197,7 @@ fn start(plan: &Plan, reaper: &Reaper) -> Result<Child, Failure> {
     let mut words = plan.argv.iter();
     let program = words.next().cloned().unwrap_or_else(|| OsString::from("mpirun"));
     let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    command.args(words).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A launch inside another's session: Hydra would carry that mark to the hosts, over theirs.
     command.env_remove(SESSION_VARIABLE);
     for setting in plan.env.iter().filter(|setting| !setting.kept) {
@@ -200,7 +206,7 @@ fn start(plan: &Plan, reaper: &Reaper) -> Result<Child, Failure> {
     Ok(spawn(reaper, command)?)
 }
 
-fn report_end(mpirun: Child, events: mpsc::Sender<Event>) {
+fn report_end(mpirun: Child, exited: watch::Sender<bool>, events: mpsc::Sender<Event>) {
     tokio::spawn(async move {
         let status = match mpirun.exit.await {
             Ok(exited) => exited.status,
@@ -209,6 +215,7 @@ fn report_end(mpirun: Child, events: mpsc::Sender<Event>) {
                 WaitStatus::Exited(crate::exit::Class::Internal.code())
             }
         };
+        exited.send_replace(true);
         let _ = events.send(Event::MpirunEnded(status)).await;
     });
 }

@@ -34,6 +34,8 @@ const HASTE: Duration = Duration::from_secs(2);
 pub enum Print {
     /// A piece of what a wrapper shows.
     Piece(Origin, Piece),
+    /// Whole lines that need no tag.
+    Raw(Stream, Bytes),
     /// Tell when everything before it has been printed.
     Flush(oneshot::Sender<()>),
 }
@@ -140,8 +142,20 @@ impl<'a> Printing<'a> {
                 Print::Piece(origin, Piece { source, part: Part::Closed }) => {
                     self.taggers.remove(&(origin, source));
                 }
+                Print::Raw(stream, bytes) => {
+                    self.files[stream.index()].write(stream, &bytes, &mut self.hurry);
+                    self.notice_a_lost_stdout();
+                }
                 Print::Flush(told) => drop(told.send(())),
             }
+        }
+    }
+
+    fn notice_a_lost_stdout(&mut self) {
+        if self.files[Stream::Out.index()].lost
+            && let Some(deaf) = self.deaf.take()
+        {
+            deaf();
         }
     }
 
@@ -169,11 +183,7 @@ impl<'a> Printing<'a> {
                         }
                     }
                 }
-                if self.files[Stream::Out.index()].lost
-                    && let Some(deaf) = self.deaf.take()
-                {
-                    deaf();
-                }
+                self.notice_a_lost_stdout();
             }
             Ok(Frame::End(_)) => {}
             Err(error) => tracing::warn!(%error, "a piece of a rank's output is not shown"),

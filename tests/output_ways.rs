@@ -1,0 +1,170 @@
+//! Promise: what ranks print goes where `--output`, `--ranks`, `--log-dir` and a slow or absent reader
+//! send it, and nothing is lost on the way.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use lab::{Cmd, Install, MpiJob};
+use muster_tests::{Cluster, LONG, muster};
+
+/// Two workers with two ranks each, unless a test says otherwise.
+fn cluster(install: Install) -> Cluster {
+    Cluster::start(&MpiJob::new("pi", install, 2).unwrap().slots(2))
+}
+
+/// `muster launch` with these flags, around a shell script that every rank runs.
+fn launch(flags: &[&str], script: &str) -> Cmd {
+    Cmd::new(muster().display().to_string())
+        .arg("launch")
+        .args(flags.iter().copied())
+        .args(["--", "sh", "-c", script])
+}
+
+/// The rank as each of the MPIs tells it.
+const RANK: &str = "r=${OMPI_COMM_WORLD_RANK:-$PMI_RANK};";
+
+/// The lines of stdout or stderr that ranks wrote, in order of rank.
+fn ranks_lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> =
+        text.lines().filter(|line| line.starts_with('[')).map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_rank_killed_in_the_middle_of_a_line_has_said_everything() {
+    for install in [Install::OpenMpi4, Install::OpenMpi5, Install::Mpich5, Install::IntelMpi] {
+        let cluster = cluster(install);
+        let script = format!(
+            "{RANK} if [ $r = 3 ]; then i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); \
+             done; printf 'half a li'; kill -9 $$; fi"
+        );
+        let output = cluster.launcher.run(launch(&["--tag=short"], &script), LONG).unwrap();
+        assert_ne!(output.code(), 0, "{install:?}: {output:?}");
+        let mut said = output.stdout.lines().filter_map(|line| line.strip_prefix("[3] "));
+        for number in 0..5000 {
+            assert_eq!(said.next(), Some(&*format!("line {number}")), "{install:?}");
+        }
+        assert_eq!(said.next(), Some("half a li"), "{install:?}");
+    }
+}
+
+#[test]
+fn pods_keep_their_own_log() {
+    let cluster = cluster(Install::OpenMpi4);
+    let script = format!("{RANK} echo out $r; echo err $r >&2");
+    for (way, at_launcher) in [("pod", 0), ("both", 4)] {
+        let flags = [&format!("--output={way}"), "--tag={rank} {stream} "];
+        let output =
+            cluster.launcher.run(launch(&flags.map(|flag| &*flag), &script), LONG).unwrap();
+        assert!(output.success(), "{output:?}");
+        let said = |text: &str, word| text.lines().filter(|line| line.contains(word)).count();
+        assert_eq!(said(&output.stdout, "stdout out"), at_launcher, "{output:?}");
+        assert_eq!(said(&output.stderr, "stderr err"), at_launcher, "{output:?}");
+        assert_eq!(output.stderr.matches("logs of their pods").count(), 1, "{output:?}");
+    }
+    for (server, ranks) in cluster.servers.iter().zip([[0, 1], [2, 3]]) {
+        for rank in ranks {
+            let twice = |text: String, line: String| text.lines().filter(|l| *l == line).count();
+            assert_eq!(twice(server.stdout_so_far(), format!("{rank} stdout out {rank}")), 2);
+            assert_eq!(twice(server.stderr_so_far(), format!("{rank} stderr err {rank}")), 2);
+        }
+    }
+}
+
+#[test]
+fn files_hold_every_byte_and_the_launcher_shows_whom_it_was_asked_for() {
+    let cluster = cluster(Install::Mpich5);
+    // Progress bars, every byte, a line of 10 MB, single bytes, and no end.
+    let script = "printf '1%%\\r2%%\\r3%%\\n'; i=0; while [ $i -lt 256 ]; do \
+                  printf \"\\\\$(printf %o $i)\"; i=$((i+1)); done; \
+                  head -c 10000000 /dev/zero | tr '\\0' x; echo; printf '\\0end'";
+    let flags = ["--tag=json", "--ranks=1,3", "--log-dir=/tmp/logs"];
+    let output = cluster.launcher.run(launch(&flags, script), LONG).unwrap();
+    assert!(output.success(), "{}", output.stderr);
+    let mut seen = [0; 4];
+    for line in output.stdout.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        seen[usize::try_from(line["rank"].as_u64().unwrap()).unwrap()] += 1;
+    }
+    assert_eq!((seen[0], seen[2]), (0, 0));
+    assert!(seen[1] > 10_000_000 / 65536 && seen[1] == seen[3], "{seen:?}");
+    let mut expected = b"1%\r2%\r3%\n".to_vec();
+    expected.extend(0..=255);
+    expected.extend(std::iter::repeat_n(b'x', 10_000_000));
+    expected.extend(b"\n\0end");
+    let expected = sum(&expected);
+    for (worker, ranks) in cluster.workers.iter().zip([[0, 1], [2, 3]]) {
+        for rank in ranks {
+            let line = format!("sha256sum < /tmp/logs/rank.{rank:06}.out");
+            let output = worker.run(Cmd::sh(line), LONG).unwrap();
+            assert_eq!(output.stdout, expected, "rank {rank}");
+        }
+    }
+}
+
+/// What `sha256sum` says of these bytes.
+fn sum(bytes: &[u8]) -> String {
+    let mut command = Command::new("sha256sum");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn only_the_rank_that_fails_speaks() {
+    let cluster = cluster(Install::OpenMpi4);
+    let script = format!(
+        "{RANK} for i in 1 2 3 4; do echo $r says $i; done; \
+         if [ $r = 2 ]; then echo why >&2; exit 7; fi; sleep 600"
+    );
+    let flags = ["--tag=short", "--quiet-ranks-until-failure=2"];
+    let output = cluster.launcher.run(launch(&flags, &script), LONG).unwrap();
+    assert_eq!(output.code(), 7, "{output:?}");
+    assert_eq!(ranks_lines(&output.stdout), ["[2] 2 says 3", "[2] 2 says 4"], "{output:?}");
+    assert!(output.stderr.lines().any(|line| line == "[2] why"), "{output:?}");
+}
+
+#[test]
+fn a_slow_reader_loses_nothing_and_none_ends_the_job() {
+    let cluster = cluster(Install::OpenMpi4);
+    let muster = muster().display().to_string();
+    // 8 MB a rank, far more than all the buffers on the way.
+    let script = "i=0; while [ $i -lt 100000 ]; do \
+                  echo line $i of some more than eighty bytes, so that it comes to eight megabytes for a rank; \
+                  i=$((i+1)); done";
+    let slow = format!(
+        "{muster} launch --tag=short -- sh -c '{script}' | (sleep 3; dd bs=333 2>/dev/null) | \
+         grep -c '^.[0-3]. line [0-9]* of some.*for a rank$'"
+    );
+    let output = cluster.launcher.run(Cmd::sh(slow), LONG * 2).unwrap();
+    assert_eq!(output.stdout, "400000\n", "{}", output.stderr);
+
+    let gone =
+        format!("{{ {muster} launch --tag=short -- yes for ever; echo code $? >&2; }} | head -n 1");
+    let output = cluster.launcher.run(Cmd::sh(gone), LONG).unwrap();
+    assert!(output.stderr.contains("nobody reads standard output"), "{output:?}");
+    assert!(output.stderr.contains("code 141"), "{output:?}");
+    for worker in &cluster.workers {
+        worker.wait_until_gone("yes for ever", LONG).unwrap();
+    }
+}
+
+#[test]
+fn through_mpirun_where_that_is_asked_for_or_nothing_else_is_left() {
+    for install in [Install::OpenMpi4, Install::OpenMpi5, Install::Mpich5, Install::IntelMpi] {
+        let cluster = cluster(install);
+        let script = format!("{RANK} echo out $r");
+        let expected: Vec<String> = (0..4).map(|r| format!("[{r}] out {r}")).collect();
+        let flags = ["--output=mpirun", "--tag=short"];
+        let output = cluster.launcher.run(launch(&flags, &script), LONG).unwrap();
+        assert_eq!(ranks_lines(&output.stdout), expected, "{install:?} {output:?}");
+        // The user's own line.
+        let muster = muster().display().to_string();
+        let line = format!("{muster} launch --tag=short -- mpirun -n 4 sh -c '{script}'");
+        let output = cluster.launcher.run(Cmd::sh(line), LONG).unwrap();
+        assert_eq!(ranks_lines(&output.stdout), expected, "{install:?} {output:?}");
+    }
+}
