@@ -69,7 +69,8 @@ fn standard_input_reaches_rank_0() {
             job.signal(Signal::SIGTERM);
         }
         let output = job.output(LONG).unwrap();
-        assert_eq!(output.stdout, "one\ntwo\n", "{install:?}: {output:?}");
+        let said = format!("[rank 0|{0}] one\n[rank 0|{0}] two\n", host.name());
+        assert_eq!(output.stdout, said, "{install:?}: {output:?}");
         assert!(output.success() || install == Install::OpenMpi5, "{install:?}: {output:?}");
     });
 }

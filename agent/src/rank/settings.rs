@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::RankSet;
 use super::protocol::Output;
 use crate::output::Returns;
+use crate::output::split::MAX_LINE;
 use crate::output::tag::Format;
 
 /// When to colour tags.
@@ -49,28 +50,27 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The flags of `muster rank` that say the same.
+    /// The flags of `muster rank` that say the same, without those that say what is so anyway.
     #[must_use]
     pub fn flags(&self) -> Vec<OsString> {
         fn word(value: &impl ValueEnum) -> String {
             value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
         }
-        let flag = |name: &str, value: &str| Some(OsString::from(format!("--{name}={value}")));
-        let number = |name, value: Option<u64>| flag(name, &value?.to_string());
-        let mut flags: Vec<OsString> = [
-            flag("output", &word(&self.output)),
-            flag("tag", &String::from(self.tag.clone())),
-            self.timestamps.then(|| "--timestamps".into()),
-            flag("color", &word(&self.color)),
-            self.returns.as_ref().and_then(|returns| flag("cr", &word(returns))),
-            number("max-line", Some(self.max_line as u64)),
-            number("log-max", self.log_max),
-            self.ranks.as_ref().and_then(|ranks| flag("ranks", &ranks.to_string())),
-            number("quiet-ranks-until-failure", self.quiet.map(|lines| lines as u64)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let mut flags: Vec<OsString> = Vec::new();
+        let mut flag = |name: &str, value: Option<String>| {
+            flags.extend(value.map(|value| OsString::from(format!("--{name}={value}"))));
+        };
+        flag("output", (self.output != Output::Launcher).then(|| word(&self.output)));
+        flag("tag", (self.tag != Format::Prefix).then(|| self.tag.clone().into()));
+        flag("color", (self.color != Color::Auto).then(|| word(&self.color)));
+        flag("cr", self.returns.as_ref().map(word));
+        flag("max-line", (self.max_line != MAX_LINE).then(|| self.max_line.to_string()));
+        flag("log-max", self.log_max.map(|bytes| bytes.to_string()));
+        flag("ranks", self.ranks.as_ref().map(ToString::to_string));
+        flag("quiet-ranks-until-failure", self.quiet.map(|lines| lines.to_string()));
+        if self.timestamps {
+            flags.push("--timestamps".into());
+        }
         if let Some(directory) = &self.log_dir {
             let mut flag = OsString::from("--log-dir=");
             flag.push(directory);

@@ -76,6 +76,35 @@ fn placed(plan: &Plan) -> Option<Vec<u32>> {
     plan.placement.as_ref().map(|placement| placement.values().copied().collect())
 }
 
+#[test]
+fn each_rank_starts_in_its_wrapper() {
+    let wrapper: Vec<_> = ["/m", "rank", "--tag=json", "--"].map(Into::into).into();
+    let wrapped = |family, work| {
+        build(&Request { work, wrapper: wrapper.clone(), ..request(family) }).unwrap()
+    };
+    for family in FAMILIES {
+        let plan = wrapped(family, program(&["./a.out", "-x"]));
+        assert!(argv(&plan).ends_with(" /m rank --tag=json -- ./a.out -x"), "{}", argv(&plan));
+        let own = wrapped(family, program(&["muster", "rank", "./a.out"]));
+        assert!(argv(&own).ends_with(" 16 muster rank ./a.out"), "{}", argv(&own));
+        // The user's own line stays as it is, where the family has a variable for it.
+        let plan = wrapped(family, line("mpirun -n 2 ./a.out"));
+        let by_variable = set(&plan).iter().any(|s| s.ends_with("_agent=/m rank --tag=json --"));
+        assert_eq!(by_variable, !family.is_hydra());
+        assert_eq!(argv(&plan).ends_with("-n 2 ./a.out"), by_variable);
+        assert_eq!(argv(&plan).ends_with("-n 2 /m rank --tag=json -- ./a.out"), !by_variable);
+    }
+    let unclear = wrapped(Family::Mpich, line("mpirun -configfile x"));
+    assert!(unclear.notes.iter().any(|note| note.contains("stay untagged")), "{unclear:?}");
+    let blank = Request {
+        work: line("mpirun -n 2 ./a.out"),
+        wrapper: ["/m", "rank", "--tag={rank} ", "--"].map(Into::into).into(),
+        ..request(Family::OpenMpi5)
+    };
+    let plan = build(&blank).unwrap();
+    assert!(plan.notes.iter().any(|note| note.contains("takes no blanks")), "{plan:?}");
+}
+
 const FAMILIES: [Family; 4] = [Family::OpenMpi4, Family::OpenMpi5, Family::Mpich, Family::IntelMpi];
 
 #[test]
