@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// `config` stands in two places: the environment is a value that every stage reads, the resolution of
 /// flags comes after the stages whose settings it makes.
-const FLOW: [&str; 18] = [
+const FLOW: [&str; 19] = [
     "exit",
     "ids",
     "text",
@@ -25,6 +25,7 @@ const FLOW: [&str; 18] = [
     "readiness",
     "output",
     "rank",
+    "outcome",
     "cli",
     "config",
     "worker",
