@@ -10,6 +10,7 @@
 //! match = ['CUDA out of memory']       # any of these regular expressions, on the line without prefix
 //! unless = ['retrying']                # but none of these
 //! follow = ['Node: +(?<host>\S+)']     # looked for in the next 12 lines, to name the culprit
+//! before = ['RUNNING AT (?<host>\S+)'] # the same in the last 8 lines
 //! witness = true                       # whoever prints the line is not the culprit
 //! at_least = 3                         # needs that many lines
 //! despite_zero = true                  # counts although mpirun ended with 0
@@ -110,6 +111,8 @@ pub struct Rule {
     pub unless: Vec<Pattern>,
     /// What to look for in the lines that follow.
     pub follow: Vec<Pattern>,
+    /// What to look for in the lines before.
+    pub before: Vec<Pattern>,
     /// Whether the line's speaker is only a witness.
     pub witness: bool,
     /// Lines needed.

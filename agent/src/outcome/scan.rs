@@ -18,6 +18,9 @@ pub use log::{Log, Read};
 const KEPT: usize = 4;
 /// How far after a match a rule looks for the culprit, lines.
 const FOLLOW: u32 = 12;
+/// How far before a match a rule looks for the culprit, lines, and how much of each, bytes.
+const BEFORE: usize = 8;
+const BEFORE_LINE: usize = 256;
 /// How many matches may be looking at once.
 const FOLLOWING: usize = 32;
 /// What is looked at of one line, bytes.
@@ -80,7 +83,9 @@ pub struct Scanner {
     following: VecDeque<Following>,
     candidates: Vec<(usize, usize)>,
     /// The line before, if it may have been folded, and whose it was.
-    before: Option<(Source, Vec<u8>)>,
+    folded: Option<(Source, Vec<u8>)>,
+    /// The last lines, the oldest first.
+    before: VecDeque<Vec<u8>>,
     lines: u64,
 }
 
@@ -95,7 +100,8 @@ impl Scanner {
             counts: vec![0; known],
             following: VecDeque::new(),
             candidates: Vec::new(),
-            before: None,
+            folded: None,
+            before: VecDeque::new(),
             lines: 0,
         }
     }
@@ -114,7 +120,7 @@ impl Scanner {
         rules.candidates(bytes, &mut candidates);
         let matched =
             !candidates.is_empty() && self.judge(&candidates, source, speaker, bytes, None);
-        if let Some((from, before)) = self.before.take()
+        if let Some((from, before)) = self.folded.take()
             && !matched
             && Self::same_stream(&from, source)
         {
@@ -129,9 +135,19 @@ impl Scanner {
             }
         }
         if FOLDED.contains(&bytes.len()) {
-            self.before = Some((source.clone(), bytes.trim_ascii_end().to_vec()));
+            self.folded = Some((source.clone(), bytes.trim_ascii_end().to_vec()));
         }
         self.candidates = candidates;
+        self.remember(bytes);
+    }
+
+    /// Keeps the line for rules that look back, in the place of the oldest.
+    fn remember(&mut self, line: &[u8]) {
+        let full = self.before.len() == BEFORE;
+        let mut place = if full { self.before.pop_front() } else { None }.unwrap_or_default();
+        place.clear();
+        place.extend_from_slice(&line[..line.len().min(BEFORE_LINE)]);
+        self.before.push_back(place);
     }
 
     fn same_stream(one: &Source, other: &Source) -> bool {
@@ -163,28 +179,55 @@ impl Scanner {
         };
         let found: Vec<_> = candidates.iter().filter_map(matching).collect();
         let note = found.iter().any(|(r, _)| rules.all()[*r].strength == Strength::Note);
-        for (r, captures) in &found {
-            let rule = &rules.all()[*r];
+        // Patterns of one rule stand together, and make one finding.
+        for same in found.chunk_by(|one, other| one.0 == other.0) {
+            let r = same[0].0;
+            let rule = &rules.all()[r];
             if note && rule.strength != Strength::Note {
                 continue;
             }
-            let (named, code) = named(captures);
+            let (mut who, mut code) = self.look_back(rule);
+            for (_, captures) in same {
+                let (theirs, said) = named(captures);
+                (who, code) = (merge(&theirs, &who), said.or(code));
+            }
             let said =
                 if rule.witness { Culprit::default() } else { merge(&line.speaker, speaker) };
             self.keep(
-                *r,
+                r,
                 Finding {
                     rule: Arc::clone(rule),
                     source: source.clone(),
                     order: self.lines,
                     text: bounded(text),
-                    culprit: merge(&named, &said),
+                    culprit: merge(&who, &said),
                     code,
                     count: 0,
                 },
             );
         }
         !found.is_empty()
+    }
+
+    /// Whom the lines before name, the nearest first.
+    fn look_back(&self, rule: &Rule) -> (Culprit, Option<u8>) {
+        let mut found = (Culprit::default(), None);
+        if rule.before.is_empty() {
+            return found;
+        }
+        for line in self.before.iter().rev() {
+            let text = clean(line);
+            let matching =
+                rule.before.iter().filter_map(|pattern| pattern.regex()?.captures(&text));
+            for captures in matching {
+                let (culprit, code) = named(&captures);
+                found = (merge(&found.0, &culprit), found.1.or(code));
+            }
+            if !found.0.is_empty() {
+                break;
+            }
+        }
+        found
     }
 
     fn keep(&mut self, r: usize, finding: Finding) {

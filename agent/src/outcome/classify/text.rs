@@ -28,9 +28,10 @@ pub(super) fn decide(findings: &[Finding], exit: Option<WaitStatus>) -> Option<&
     let counts = |found: &&Finding| {
         found.rule.strength > Strength::Note && (!succeeded || found.rule.despite_zero)
     };
-    findings.iter().filter(counts).max_by_key(|found| {
+    // Of equals the first: a user's rules stand before ours.
+    findings.iter().filter(counts).min_by_key(|found| {
         let strength = found.rule.strength;
-        (weight(strength), Reverse(found.order), strength)
+        (Reverse(weight(strength)), found.order, Reverse(strength))
     })
 }
 

@@ -87,6 +87,8 @@ struct RawRule {
     #[serde(default)]
     follow: Words,
     #[serde(default)]
+    before: Words,
+    #[serde(default)]
     witness: bool,
     at_least: Option<u32>,
     #[serde(default)]
@@ -154,6 +156,7 @@ impl Reader<'_> {
             patterns: self.patterns(raw.patterns.into_inner(), strict),
             unless: self.patterns(raw.unless, strict),
             follow: self.patterns(raw.follow, strict),
+            before: self.patterns(raw.before, strict),
             witness: raw.witness,
             at_least: raw.at_least.unwrap_or(1),
             despite_zero: raw.despite_zero,
