@@ -147,6 +147,40 @@ impl Class {
         }
     }
 
+    /// What it means, in a few words for a table.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "every rank ended with 0",
+            Self::AppError => "a rank failed, with a code that is not passed on",
+            Self::AppAbort => "a rank called MPI_Abort, with a code that is not passed on",
+            Self::AppCrash => "a rank died of SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGABRT",
+            Self::HostOom => "the kernel's OOM killer took a rank, or an allocation failed",
+            Self::GpuOom => "out of device memory",
+            Self::NotEnoughSlots => "the request does not fit the hosts",
+            Self::CommandNotFound => {
+                "the program, a part of it, or the MPI daemon is missing on a host"
+            }
+            Self::MpiMismatch => {
+                "MPI families or versions differ between hosts, or mpirun is missing"
+            }
+            Self::AuthFailed => "key missing, unreadable or refused",
+            Self::Config => "bad flags, hostfile or environment",
+            Self::Placement => "ranks did not start where the plan put them",
+            Self::LocalResource => "disk or /dev/shm full, a port in use, limits too low",
+            Self::Internal => "a bug in muster",
+            Self::Terminated => "the launcher was told to stop",
+            Self::NameResolution => "hosts never appeared in DNS",
+            Self::WorkersNotReady => "hosts resolve, but never became ready",
+            Self::WorkerLost => "a worker or its node vanished",
+            Self::Evicted => "the platform told a worker, or the job, to stop",
+            Self::DaemonFailed => "the MPI daemon started and failed",
+            Self::Fabric => "a transport of NCCL, UCX, libfabric or verbs failed",
+            Self::GpuFault => "XID, ECC, lost device or driver failure",
+            Self::Stalled => "no sign of progress within the set time",
+        }
+    }
+
     /// Whether running the same job again, unchanged, can succeed.
     #[must_use]
     pub const fn retryable(self) -> bool {

@@ -9,6 +9,7 @@
 //! readiness dial, authenticate, hello -> ready hosts   or each missing host with its reason
 //! plan      ready hosts + settings    -> plan          hostfile, argv, env; pure
 //! launch    plan, then events         -> responses     a pure state machine, one loop around it
+//! outcome   facts + lines             -> verdict       pure; rules are data
 //! exit      class                     -> exit code     the one table
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod discovery;
 pub mod exit;
 pub mod ids;
 pub mod launch;
+pub mod outcome;
 pub mod output;
 pub mod plan;
 pub mod process;

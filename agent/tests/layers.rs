@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// `config` stands in two places: the environment is a value that every stage reads, the resolution of
 /// flags comes after the stages whose settings it makes.
-const FLOW: [&str; 19] = [
+const FLOW: [&str; 20] = [
     "exit",
     "ids",
     "text",
@@ -23,6 +23,7 @@ const FLOW: [&str; 19] = [
     "discovery",
     "output",
     "rank",
+    "outcome",
     "relay",
     "ssh",
     "readiness",

@@ -4,6 +4,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod explain;
 mod hosts;
 mod launch;
 mod rank;
@@ -13,6 +14,7 @@ mod shell;
 mod wait;
 mod worker;
 
+pub use explain::{ExplainArgs, Format};
 pub use hosts::HostsArgs;
 pub use launch::LaunchArgs;
 pub use rank::{OutputArgs, RankArgs};
@@ -63,6 +65,7 @@ pub enum Command {
     Rank(RankArgs),
     Hosts(HostsArgs),
     Wait(WaitArgs),
+    Explain(ExplainArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

@@ -1,0 +1,242 @@
+//! Facts to verdict. Pure.
+//!
+//! Must not match text; `scan` has done that, and is asked here only for a rank's last words. The order
+//! of proof is in the module's documentation; each step below says which part of it it keeps.
+
+use std::sync::Arc;
+
+use crate::exit::Class;
+use crate::outcome::facts::{Culprit, Facts, HostEvent, HostFact, RankEnd};
+use crate::outcome::rules::Rules;
+use crate::outcome::scan::{Finding, Scanner, Source};
+use crate::outcome::verdict::{Evidence, ExitPolicy, FirstFailure, Verdict, exit_code};
+use crate::process::status::WaitStatus;
+
+mod case;
+mod text;
+mod words;
+
+use case::Case;
+
+/// Failures further apart than this, microseconds, have nothing to do with each other's order of report:
+/// ranks and workers report over different connections, and cgroups are looked at in intervals.
+const TOGETHER: u64 = 2_000_000;
+/// How long after a failure the rank that caused it may still be the one whose end is seen, microseconds.
+const REACTION: u64 = 10_000_000;
+/// First failures in a verdict.
+const FIRST: usize = 8;
+
+const SIGKILL: i32 = 9;
+const SIGBUS: i32 = 7;
+const SIGTERM: i32 = 15;
+
+/// Decides how a run ended.
+#[must_use]
+pub fn classify(facts: &Facts, rules: &Arc<Rules>, policy: ExitPolicy) -> Verdict {
+    let case = judge(facts, rules);
+    let mut failures = first_failures(facts);
+    if let Some(at) = failures.iter().position(|failure| failure.culprit == case.culprit) {
+        // What decided stands first, though a reaction was reported earlier.
+        failures[..=at].rotate_right(1);
+    }
+    failures.truncate(FIRST);
+    Verdict {
+        class: case.class,
+        code: exit_code(case.class, case.application, policy),
+        retryable: case.retry.unwrap_or(case.class.retryable()),
+        explanation: case.explanation(),
+        culprit: case.culprit,
+        failures,
+        evidence: case.evidence,
+        remedies: case.remedies,
+    }
+}
+
+fn judge(facts: &Facts, rules: &Arc<Rules>) -> Case {
+    if let Some(stage) = &facts.stage {
+        return Case::stage(stage);
+    }
+    let first = first_failures(facts).first().map(|failure| failure.at);
+    if let Some(told) = facts.told.filter(|told| first.is_none_or(|first| told.at <= first)) {
+        return Case::told(told);
+    }
+    if let Some(event) = evicted(facts) {
+        return Case::evicted(event);
+    }
+    if let Some((event, rank)) = oom_kill(facts) {
+        return Case::oom_kill(event, rank);
+    }
+    match (earliest_rank(facts, rules), earliest_loss(facts)) {
+        (Some((rank, own)), loss) if loss.is_none_or(|event| rank.at <= event.at) => {
+            rank_case(rank, &own, facts)
+        }
+        (_, Some(event)) => Case::host(event),
+        _ => match facts.stall {
+            Some(stall) => Case::stall(stall, &facts.ranks),
+            None => text_case(facts),
+        },
+    }
+}
+
+/// Ranks that failed by themselves, in the order of time.
+fn failed(facts: &Facts) -> Vec<&RankEnd> {
+    let mut failed: Vec<_> =
+        facts.ranks.iter().filter(|end| !end.status.success() && !end.told).collect();
+    failed.sort_by_key(|end| end.at);
+    failed
+}
+
+fn first_failures(facts: &Facts) -> Vec<FirstFailure> {
+    let ranks = failed(facts).into_iter().map(|end| FirstFailure {
+        culprit: end.culprit(),
+        what: end.status.to_string(),
+        at: end.at,
+    });
+    let hosts = facts.hosts.iter().map(|event| FirstFailure {
+        culprit: Culprit { pod: event.pod.clone(), ..Culprit::host(&event.host) },
+        what: words::host_fact(&event.what),
+        at: event.at,
+    });
+    let mut all: Vec<_> = ranks.chain(hosts).collect();
+    all.sort_by_key(|failure| failure.at);
+    all
+}
+
+/// A worker that was told to stop before anything failed, or whose ranks felt it first.
+fn evicted(facts: &Facts) -> Option<&HostEvent> {
+    let told = facts.hosts.iter().filter(|event| event.what == HostFact::ToldToStop);
+    let event = told.min_by_key(|event| event.at)?;
+    let failed = failed(facts);
+    let others = facts.hosts.iter().filter(|other| other.what != HostFact::ToldToStop);
+    let before = failed.iter().map(|end| end.at).chain(others.map(|other| other.at)).min();
+    let felt = failed.first().is_some_and(|end| {
+        end.host == event.host
+            && event.at.0 <= end.at.0.saturating_add(TOGETHER)
+            && matches!(end.status, WaitStatus::Signaled { signal: SIGTERM, .. })
+    });
+    (felt || before.is_none_or(|before| event.at <= before)).then_some(event)
+}
+
+/// A counted OOM kill that explains the first failure, and the rank that it took.
+fn oom_kill(facts: &Facts) -> Option<(&HostEvent, Option<&RankEnd>)> {
+    let failed = failed(facts);
+    let first = failed.first();
+    let kills = facts.hosts.iter().filter(|event| matches!(event.what, HostFact::OomKill { .. }));
+    kills.into_iter().find_map(|event| {
+        let killed = failed.iter().find(|end| {
+            end.host == event.host
+                && matches!(end.status, WaitStatus::Signaled { signal: SIGKILL, .. })
+        });
+        let explains = match (killed, first) {
+            (Some(killed), Some(first)) => killed.at.0 <= first.at.0.saturating_add(TOGETHER),
+            // It took a helper of the rank that failed, or what no wrapper watched.
+            (None, Some(first)) => first.host == event.host,
+            (_, None) => facts.mpirun.is_none_or(|status| !status.success()),
+        };
+        explains.then_some((event, killed.copied()))
+    })
+}
+
+/// A worker that was lost, or a daemon that failed.
+fn earliest_loss(facts: &Facts) -> Option<&HostEvent> {
+    let losses = facts.hosts.iter().filter(|event| {
+        matches!(
+            event.what,
+            HostFact::ConnectionLost { .. }
+                | HostFact::HeartbeatsMissed { .. }
+                | HostFact::DaemonFailed { .. }
+        )
+    });
+    losses.min_by_key(|event| event.at)
+}
+
+/// The rank that failed first, with what is known of it in words. One whose last words only echo
+/// another's failure makes way for that other, where its end was reported a moment later.
+fn earliest_rank<'f>(facts: &'f Facts, rules: &Arc<Rules>) -> Option<(&'f RankEnd, Vec<Finding>)> {
+    let failed = failed(facts);
+    let first = *failed.first()?;
+    let words = own_words(first, facts, rules);
+    if !text::only_echo(&words) {
+        return Some((first, words));
+    }
+    let near = failed.iter().take_while(|end| end.at.0 <= first.at.0.saturating_add(REACTION));
+    let mut others = near.skip(1).map(|end| (*end, own_words(end, facts, rules)));
+    let cause = others.find(|(_, words)| !text::only_echo(words));
+    Some(cause.unwrap_or((first, words)))
+}
+
+/// What a rank said itself: found while it ran, in its last lines, in its error file.
+fn own_words(end: &RankEnd, facts: &Facts, rules: &Arc<Rules>) -> Vec<Finding> {
+    let own = |finding: &&Finding| match finding.source {
+        Source::Rank(rank) => rank == end.rank,
+        Source::Mpirun | Source::Log { .. } | Source::Fact => false,
+    };
+    let mut words: Vec<Finding> = facts.findings.iter().filter(own).cloned().collect();
+    let mut scanner = Scanner::new(Arc::clone(rules));
+    let source = Source::Rank(end.rank);
+    let elastic =
+        facts.elastic.iter().filter(|error| error.rank.is_none_or(|rank| rank == end.rank));
+    for line in end.stderr.lines().chain(elastic.flat_map(|error| error.message.lines())) {
+        scanner.line(&source, &end.culprit(), line.as_bytes());
+    }
+    words.extend(scanner.findings());
+    words
+}
+
+/// The verdict over a rank's end: its words outrank its status where they name a cause.
+fn rank_case(end: &RankEnd, own: &[Finding], facts: &Facts) -> Case {
+    let by_status = Case::rank(end);
+    if let Some(said) = text::decide(own, Some(end.status)).filter(|said| text::names_cause(said)) {
+        return by_status.because(said, own);
+    }
+    let counted = facts.findings.iter().filter(|found| text::counted_on(found, &end.host));
+    if let Some(counted) = counted.min_by_key(|found| found.order) {
+        return by_status.because(counted, own);
+    }
+    let full = facts
+        .hosts
+        .iter()
+        .find(|event| event.host == end.host && matches!(event.what, HostFact::DiskFull { .. }));
+    let may_be_full = match end.status {
+        WaitStatus::Exited(_) => true,
+        WaitStatus::Signaled { signal, .. } => signal == SIGBUS,
+    };
+    match full.filter(|_| may_be_full) {
+        Some(event) => Case::full(event, by_status),
+        None => by_status,
+    }
+}
+
+/// No rank is known to have failed: what mpirun said and how it ended is all there is.
+fn text_case(facts: &Facts) -> Case {
+    match text::decide(&facts.findings, facts.mpirun) {
+        Some(found) if !text::overruled(found, facts.mpirun) => {
+            Case::text(found, &facts.findings, facts.mpirun)
+        }
+        _ => Case::mpirun(facts.mpirun),
+    }
+}
+
+/// A proof from a finding.
+fn evidence(finding: &Finding) -> Evidence {
+    Evidence {
+        source: finding.source.clone(),
+        rule: Some(finding.rule.name.clone()),
+        text: finding.text.clone(),
+    }
+}
+
+/// The class of a rank's end, by its status alone.
+fn class_of(status: WaitStatus) -> Class {
+    match status {
+        WaitStatus::Exited(0) => Class::Ok,
+        // A shell's codes for a program that it cannot execute or find (POSIX, 2.8.2).
+        WaitStatus::Exited(126 | 127) => Class::CommandNotFound,
+        WaitStatus::Signaled { signal: 4 | 6 | 7 | 8 | 11, .. } => Class::AppCrash,
+        // SIGKILL proves nothing without a count; any other signal is the program's own affair.
+        WaitStatus::Exited(_) | WaitStatus::Signaled { .. } => Class::AppError,
+    }
+}
+
+#[cfg(test)]
+mod tests;
