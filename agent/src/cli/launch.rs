@@ -3,12 +3,11 @@
 use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 
-use super::reach::{count, time};
-use super::{HostArgs, OutputArgs, ReachArgs};
+use super::reach::count;
+use super::{HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
 
 /// Flags of `muster launch`.
 #[derive(Debug, Args)]
@@ -39,10 +38,6 @@ pub struct LaunchArgs {
     /// The MPI launcher to use [default: mpirun or mpiexec on PATH]
     #[arg(long, env = "MUSTER_MPIRUN", value_name = "PATH")]
     pub mpirun: Option<PathBuf>,
-    /// How long the job may take to end after SIGTERM, before SIGKILL
-    #[arg(long, env = "MUSTER_GRACE", default_value = "10s", value_name = "TIME",
-          value_parser = time)]
-    pub grace: Duration,
     /// Print hostfile, argv and environment with reasons, and start nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -58,6 +53,12 @@ pub struct LaunchArgs {
     #[command(flatten, next_help_heading = "Output of ranks")]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub output: OutputArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub watch: WatchArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub verdict: VerdictArgs,
     /// The program and its arguments, or a whole mpirun line
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub command: Vec<OsString>,

@@ -11,6 +11,7 @@ mod rank;
 mod reach;
 mod rsh;
 mod shell;
+mod verdict;
 mod wait;
 mod worker;
 
@@ -21,6 +22,7 @@ pub use rank::{OutputArgs, RankArgs};
 pub use reach::{HostArgs, ReachArgs};
 pub use rsh::RshArgs;
 pub use shell::{CompletionsArgs, ManArgs};
+pub use verdict::{VerdictArgs, WatchArgs};
 pub use wait::WaitArgs;
 pub use worker::WorkerArgs;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::cli::{ExplainArgs, Format};
 use crate::exit::{Class, Explain, Failure};
 use crate::outcome::scan::{Log, Read, log};
-use crate::outcome::{Facts, Rules, Scanner, advice, classify, render, report};
+use crate::outcome::{Facts, Scanner, advice, classify, render, report};
 use crate::text::give;
 
 /// Explains a code, or a log.
@@ -24,7 +24,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Class, Failure> {
 }
 
 fn explain_log(path: &Path, args: &ExplainArgs) -> Result<String, Failure> {
-    let rules = Arc::new(Rules::with(&load(&args.rules)?)?);
+    let rules = Arc::new(crate::config::launch::rules(&args.rules)?);
     let read = read_log(path, Scanner::new(Arc::clone(&rules)))
         .map_err(|error| ExplainError::Read { path: path.to_owned(), error })?;
     let facts = Facts {
@@ -37,15 +37,6 @@ fn explain_log(path: &Path, args: &ExplainArgs) -> Result<String, Failure> {
         Format::Json => Ok(report::json(&verdict).map_err(ExplainError::Json)?),
         Format::Text | Format::Markdown => Ok(render::block(&verdict, io::stdout().is_terminal())),
     }
-}
-
-fn load(paths: &[PathBuf]) -> Result<Vec<(String, String)>, ExplainError> {
-    let file = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path);
-        let text = text.map_err(|error| ExplainError::Read { path: path.clone(), error })?;
-        Ok((path.display().to_string(), text))
-    };
-    paths.iter().map(file).collect()
 }
 
 fn read_log(path: &Path, scanner: Scanner) -> io::Result<Read> {

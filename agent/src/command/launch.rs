@@ -1,6 +1,9 @@
 //! `muster launch`.
 
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use serde_json::{Value, json};
 
 use super::block_on;
 use crate::cli::LaunchArgs;
@@ -8,37 +11,69 @@ use crate::config::env::Environment;
 use crate::config::launch::LaunchConfig;
 use crate::devices::own::own_host;
 use crate::exit::{Class, Failure};
-use crate::launch::dispatch::told_outcome;
+use crate::launch::announce::{Files, tell};
 use crate::launch::engine;
-use crate::launch::event::Outcome;
 use crate::launch::fleet::Fleet;
+use crate::launch::journal::{Journal, State};
 use crate::launch::run::{Events, Launch};
 use crate::launch::stage::{self, RunDir};
+use crate::launch::witness::{Witness, verdict};
+use crate::outcome::facts::{Facts, StageFailure, Told};
+use crate::outcome::{Rules, Verdict};
+use crate::output::clock::Micros;
 use crate::plan::{build, render};
 use crate::process::guard::{self, Guarded};
 use crate::process::reaper::Reaper;
 use crate::rank::protocol::Output;
-use crate::text::{give, say, verdict_line};
+use crate::text::{give, say};
 
 /// Runs the job and returns its exit code.
 pub(super) fn run(args: LaunchArgs) -> Result<u8, Failure> {
+    let begun = Instant::now();
     // The guard must split the process before a thread exists, and asking mpirun who it is must be
     // over before the reaper, the only waiter, exists.
     let guarded = guard::enter()?;
+    let said = args.verdict.clone();
+    let files = Files { termination_log: said.termination_log, report: said.report };
+    let mut journal = Journal::open(said.events.as_deref(), begun)?;
+    journal.state(State::Queued, Value::Null);
+    let judge = |facts: &Facts, rules: &Arc<Rules>| verdict(facts, rules, said.exit_code);
     let env = Environment::from_process();
-    let config = crate::config::launch::launch(args, env, own_host())?;
-    let outcome = block_on(launch(config, guarded))?;
-    for line in &outcome.lines {
-        say(line);
+    let result = crate::config::launch::launch(args, env, own_host())
+        .map_err(Failure::from)
+        .and_then(|config| {
+            let rules = Arc::clone(&config.rules);
+            let facts = block_on(launch(config, guarded, &mut journal))?;
+            Ok(facts.map(|facts| judge(&facts, &rules)))
+        });
+    match result {
+        Ok(None) => Ok(Class::Ok.code()),
+        Ok(Some(verdict)) => {
+            tell(&verdict);
+            Ok(close(&verdict, &files, &mut journal))
+        }
+        Err(failure) => {
+            let stage = Some(StageFailure::from(failure.error() as &dyn crate::exit::Explain));
+            let facts = Facts { stage, ..Facts::default() };
+            let rules = Arc::new(Rules::built_in()?);
+            close(&judge(&facts, &rules), &files, &mut journal);
+            Err(failure)
+        }
     }
-    match outcome.class {
-        Some(Class::Ok) | None => {}
-        Some(class) => verdict_line(class),
-    }
-    Ok(outcome.code)
 }
 
-async fn launch(config: LaunchConfig, guarded: Guarded) -> Result<Outcome, Failure> {
+fn close(verdict: &Verdict, files: &Files, journal: &mut Journal) -> u8 {
+    files.write(verdict);
+    journal.ended(verdict);
+    verdict.code
+}
+
+/// What is known of the job when it is over; none: nothing was to be started.
+async fn launch(
+    config: LaunchConfig,
+    guarded: Guarded,
+    journal: &mut Journal,
+) -> Result<Option<Facts>, Failure> {
     let mut events = Events::watch(guarded)?;
     let reaper = Reaper::start()?;
     let own = Arc::new(config.own.clone());
@@ -48,10 +83,16 @@ async fn launch(config: LaunchConfig, guarded: Guarded) -> Result<Outcome, Failu
             None => Ok(Vec::new()),
         }
     };
+    journal.state(State::Waiting, json!({ "hosts_from": config.hosts.source.to_string() }));
     let ready = tokio::select! {
         ready = gathering => ready?,
-        stop = events.stopped() => return Ok(told_outcome(stop)),
+        stop = events.stopped() => {
+            let at = Micros::from(SystemTime::now());
+            let told = Some(Told { signal: stop.number(), at });
+            return Ok(Some(Facts { told, ..Facts::default() }));
+        }
     };
+    stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
     let request = stage::request(&config, &ready, run_dir.path());
     let plan = build(&request)?;
@@ -60,21 +101,22 @@ async fn launch(config: LaunchConfig, guarded: Guarded) -> Result<Outcome, Failu
             true => give(&format!("{:#}\n", render::json(&plan)))?,
             false => give(&render::text(&plan))?,
         }
-        return Ok(Outcome { code: 0, class: Some(Class::Ok), lines: Vec::new() });
+        return Ok(None);
     }
     run_dir.write(&plan)?;
     plan.notes.iter().for_each(|note| say(note));
-    let fleet = Arc::new(Fleet::new(ready, own, &events.sender));
-    let expected = stage::expected(&config, &plan, &request.hosts, &fleet);
-    let listener = engine::listen(&request.socket)?;
+    let fleet = Arc::new(Fleet::new(ready, own, config.heartbeat, &events.sender));
     let launch = Launch {
+        expected: stage::expected(&config, &plan, &request.hosts, &fleet),
+        listener: engine::listen(&request.socket)?,
         plan,
-        expected,
         fleet,
-        listener,
         rank_socket: request.rank_socket.unwrap_or_default(),
         pod_logs: matches!(config.output.output, Output::Pod | Output::Both),
+        heartbeat: stage::heartbeat(&config),
         reaper,
     };
-    crate::launch::run::run(launch, events).await
+    let mut witness = Witness::new(config.mpirun.family);
+    let over = crate::launch::run::run(launch, events, &mut witness, journal).await?;
+    Ok(Some(witness.facts(&over.ending, &over.said, &config.rules)))
 }

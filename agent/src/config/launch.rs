@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::env::Environment;
@@ -16,10 +17,12 @@ use crate::devices::own::user_name;
 use crate::discovery::operator::Machine;
 use crate::discovery::{HostFlags, HostList, Hosts};
 use crate::exit::{Class, Explain, Failure};
+use crate::outcome::Rules;
 use crate::plan::{Mpirun, Work};
 use crate::rank;
 use crate::readiness::wait::Patience;
 use crate::ssh::client::Login;
+use crate::ssh::control::Heartbeat;
 use crate::ssh::keys;
 
 /// How the hosts are reached.
@@ -52,6 +55,12 @@ pub struct LaunchConfig {
     pub output: rank::Settings,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// When a worker counts as lost.
+    pub heartbeat: Heartbeat,
+    /// After what time without progress the job has stalled.
+    pub stall: Option<Duration>,
+    /// What lines mean.
+    pub rules: Arc<Rules>,
     /// Start nothing.
     pub dry_run: bool,
     /// Print the dry run as JSON.
@@ -119,22 +128,63 @@ pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<Launch
     };
     let found = mpirun::find(named.as_deref(), env.get("PATH").map(AsRef::as_ref));
     let mpirun = problems.note(found.and_then(|path| mpirun::identify(&path)));
-    match (hosts, work, mpirun) {
-        (Some(hosts), Some(work), Some(mpirun)) if problems.0.is_empty() => Ok(LaunchConfig {
-            hosts,
-            reach,
-            ranks: args.ranks,
-            slots: args.slots,
-            work,
-            mpirun,
-            output: args.output.into(),
-            grace: args.grace,
-            dry_run: args.dry_run,
-            json: args.json,
-            own,
-            env,
-        }),
+    let rules = problems.note(rules(&args.verdict.rules));
+    match (hosts, work, mpirun, rules) {
+        (Some(hosts), Some(work), Some(mpirun), Some(rules)) if problems.0.is_empty() => {
+            Ok(LaunchConfig {
+                hosts,
+                reach,
+                ranks: args.ranks,
+                slots: args.slots,
+                work,
+                mpirun,
+                output: args.output.into(),
+                grace: args.watch.grace,
+                heartbeat: Heartbeat {
+                    interval: args.watch.heartbeat,
+                    misses: args.watch.heartbeat_misses.get(),
+                },
+                stall: args.watch.stall_timeout,
+                rules: Arc::new(rules),
+                dry_run: args.dry_run,
+                json: args.json,
+                own,
+                env,
+            })
+        }
         _ => Err(problems),
+    }
+}
+
+/// The built-in rules, and those in the user's files before them.
+///
+/// # Errors
+/// A file cannot be read or understood.
+pub fn rules(files: &[PathBuf]) -> Result<Rules, Failure> {
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|source| UnreadRules { path: path.clone(), source })?;
+        Ok((path.display().to_string(), text))
+    };
+    let texts = files.iter().map(read).collect::<Result<Vec<_>, UnreadRules>>()?;
+    Ok(Rules::with(&texts)?)
+}
+
+/// A file of rules cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("read the rules in {}: {source}", path.display())]
+struct UnreadRules {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+impl Explain for UnreadRules {
+    fn class(&self) -> Class {
+        Class::Config
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("--rules takes a file as `muster explain --help` shows it".into())
     }
 }
 

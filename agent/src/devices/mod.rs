@@ -7,3 +7,4 @@ pub mod host;
 pub mod mpirun;
 pub mod net;
 pub mod own;
+pub mod trouble;

@@ -1,16 +1,23 @@
 //! The policy of a launch: what follows from what happened. A state machine without a runtime.
 //!
-//! Pure: must not look at a clock, a process or a socket.
+//! The first failure starts the end: ranks get SIGTERM and their grace, mpirun is given a moment to
+//! follow them, and then nobody is waited for. Pure: must not look at a clock, a process or a socket.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::event::{Event, Outcome, Response, Stop, Timer};
-use crate::exit::Class;
+use super::event::{Cause, Ending, Event, Loss, Response, Stop, Timer};
+use super::journal::State;
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
-use crate::ssh::control::RankSeen;
+use crate::relay::{Report, Source};
+use crate::ssh::control::{RankSeen, Still};
 use crate::ssh::remote::Ended;
+
+mod placement;
+
+pub use placement::Expected;
+use placement::Seen;
 
 /// How long mpirun has to notice that one of its daemons failed, before muster ends the job: Hydra
 /// never notices some failures, Open MPI does within a second.
@@ -19,15 +26,22 @@ const NOTICE: Duration = Duration::from_secs(5);
 /// How long mpirun may outlive daemons that ended well.
 const WIND_DOWN: Duration = Duration::from_secs(30);
 
+/// How long mpirun may outlive the last rank of a job that is ending, before it is asked to end and
+/// again before it is killed.
+const FOLLOW: Duration = Duration::from_millis(300);
+
+/// How long a wrapper's silent end may be a consequence that is about to be explained.
+const EXPLAIN: Duration = Duration::from_millis(500);
+
 /// Between SIGTERM and SIGKILL for what mpirun left on workers.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the daemons of a job that ended well may take to follow mpirun.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// How long mpirun gets to end at most where a worker is lost: Open MPI 4 waits for that worker's
-/// daemon without end.
-const LOST_GRACE: Duration = Duration::from_secs(5);
+/// How long mpirun gets to end at most where a worker is lost and no rank has a wrapper: Open MPI 4
+/// waits for that worker's daemon without end.
+const LOST_GRACE: Duration = Duration::from_secs(2);
 
 /// No mercy.
 const KILL_HERE: Response = Response::ClearHere { patience: Duration::ZERO, grace: Duration::ZERO };
@@ -36,35 +50,18 @@ const KILL_HERE: Response = Response::ClearHere { patience: Duration::ZERO, grac
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long workers may take to clear up, beyond the grace they give. By then a worker has answered,
-/// or its connection is known to be lost: Open MPI may notice a silent host sooner than we do, and
-/// its own words must not be the last.
-const CLEAR_LIMIT: Duration = Duration::from_secs(15);
+/// or is known to be lost: Open MPI may notice a silent host sooner than we do, and its own words must
+/// not be the last.
+const CLEAR_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a launch is held to.
-#[derive(Debug, Clone)]
-pub struct Expected {
-    /// The hosts of the plan; empty = this machine alone.
-    pub hosts: BTreeSet<HostName>,
-    /// Those of them on which ranks must start, where the plan knows.
-    pub placement: Option<BTreeMap<HostName, u32>>,
-    /// The hosts that run a muster worker, and so answer.
-    pub workers: BTreeSet<HostName>,
-    /// This machine, as the plan calls it; not in `hosts` unless ranks may run here.
-    pub here: HostName,
-    /// mpirun calls muster for every remote command, so that no host is reached without us seeing.
-    pub agent_is_ours: bool,
-    /// A daemon's foreground command ends well while the daemon lives on (Open MPI 4 without tree
-    /// spawn).
-    pub daemons_detach: bool,
-    /// Between SIGTERM and SIGKILL for mpirun and its ranks.
-    pub grace: Duration,
-}
+const SIGTERM: i32 = nix::libc::SIGTERM;
+const SIGKILL: i32 = nix::libc::SIGKILL;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// mpirun runs.
     Running,
-    /// mpirun was asked to end.
+    /// Ranks, or mpirun, were asked to end.
     Stopping,
     /// mpirun was killed.
     Killing,
@@ -74,16 +71,6 @@ enum Phase {
     Done,
 }
 
-/// Why a launch ends other than by mpirun's own doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Cause {
-    Told(Stop),
-    Lost(HostName, String),
-    Evicted(HostName),
-    Daemon(HostName, Ended),
-    Misplaced,
-}
-
 /// The state of one launch.
 #[derive(Debug)]
 pub struct Dispatch {
@@ -91,12 +78,16 @@ pub struct Dispatch {
     phase: Phase,
     cause: Option<Cause>,
     mpirun: Option<WaitStatus>,
-    reached: BTreeSet<HostName>,
+    seen: Seen,
     ended_well: BTreeSet<HostName>,
     daemon_ended: Option<(HostName, Ended)>,
-    ranks: BTreeMap<HostName, BTreeSet<u32>>,
+    /// Ranks whose wrapper has said that they run.
+    running: BTreeSet<(HostName, Source)>,
+    vanished: Option<(HostName, Source)>,
+    still: BTreeMap<HostName, Still>,
+    /// Whether mpirun itself was asked to end.
+    asked: bool,
     uncleared: BTreeSet<HostName>,
-    announced: bool,
 }
 
 impl Dispatch {
@@ -109,12 +100,14 @@ impl Dispatch {
             phase: Phase::Running,
             cause: None,
             mpirun: None,
-            reached: BTreeSet::new(),
+            seen: Seen::default(),
             ended_well: BTreeSet::new(),
             daemon_ended: None,
-            ranks: BTreeMap::new(),
+            running: BTreeSet::new(),
+            vanished: None,
+            still: BTreeMap::new(),
+            asked: false,
             uncleared,
-            announced: false,
         }
     }
 
@@ -133,19 +126,22 @@ impl Dispatch {
             Event::MpirunEnded(status) => self.mpirun_ended(status),
             Event::Timer(timer) => self.timer(timer),
             Event::AgentCalled(host) => {
-                self.reached.insert(host);
+                self.seen.reached(host);
                 Vec::new()
             }
             Event::AgentEnded(host, ended) => self.agent_ended(host, ended),
             // Its own doing: it ends the job, or has noticed that the daemon is gone.
             Event::AgentStopped(_) => Vec::new(),
             Event::Ranks(host, ranks) => self.ranks(host, &ranks),
-            Event::Rank(..) => Vec::new(),
-            Event::WorkerLost(host, reason) => self.worker_lost(host, reason),
+            Event::Rank(host, report) => self.rank(host, &report),
+            // The rank that they befell tells; these say why.
+            Event::OomKilled(..) | Event::Full(..) => Vec::new(),
+            Event::Still(host, still) => self.stillness(host, still),
+            Event::WorkerLost(host, loss) => self.worker_lost(host, loss),
             Event::WorkerStopping(host, grace) => {
                 let words = format!("{host} was told to stop, with {} s of grace", grace.as_secs());
                 self.gone_while_clearing(&host, Cause::Evicted(host.clone()));
-                self.stop(Cause::Evicted(host), Stop::Terminate.number(), words)
+                self.stop(Cause::Evicted(host), words)
             }
             Event::WorkerCleared(host, terminated, killed) => {
                 let mut responses = Vec::new();
@@ -165,14 +161,13 @@ impl Dispatch {
         match (self.phase, stop) {
             (Phase::Running, Stop::Pipe) => {
                 let words = "nobody reads standard output any more; the job has";
-                let signal = Stop::Terminate.number();
-                self.stop(Cause::Told(stop), signal, format!("{words} {grace} s to end"))
+                self.stop(Cause::Told(stop), format!("{words} {grace} s to end"))
             }
             // What follows from a request to end, most likely; and nobody is in a hurry for it.
             (_, Stop::Pipe) => Vec::new(),
             (Phase::Running, _) => {
                 let words = format!("received {}; the job has {grace} s to end", stop.name());
-                self.stop(Cause::Told(stop), stop.number(), words)
+                self.stop(Cause::Told(stop), words)
             }
             (Phase::Stopping, _) => {
                 let mut responses =
@@ -185,23 +180,37 @@ impl Dispatch {
         }
     }
 
-    /// Asks mpirun to end, once.
-    fn stop(&mut self, cause: Cause, signal: i32, words: String) -> Vec<Response> {
+    /// Asks the ranks to end, once; where none has a wrapper, mpirun. Who sits at a terminal means
+    /// mpirun, too: it has got the signal from there already.
+    fn stop(&mut self, cause: Cause, words: String) -> Vec<Response> {
         if self.phase != Phase::Running {
             return Vec::new();
         }
         self.phase = Phase::Stopping;
         let lost = matches!(cause, Cause::Lost(..));
+        let by_hand = match cause {
+            Cause::Told(stop @ (Stop::Interrupt | Stop::HangUp)) => Some(stop.number()),
+            _ => None,
+        };
         self.cause.get_or_insert(cause);
-        vec![
-            Response::Say(words),
-            Response::Signal(signal),
-            Response::Arm(Timer::Grace, self.grace(lost)),
-        ]
+        let mut responses =
+            vec![Response::State(State::Failing, words.clone()), Response::Say(words)];
+        if by_hand.is_some() || (self.running.is_empty() && !self.a_rank_failed()) {
+            self.asked = true;
+            responses.push(Response::Signal(by_hand.unwrap_or(SIGTERM)));
+            let grace = self.expected.grace;
+            let grace = if lost { grace.min(LOST_GRACE) } else { grace };
+            responses.push(Response::Arm(Timer::Grace, grace));
+        } else {
+            responses.push(Response::SignalRanks(SIGTERM));
+            responses.push(Response::Arm(Timer::Grace, self.expected.grace));
+            responses.extend(self.all_ended());
+        }
+        responses
     }
 
-    fn grace(&self, lost: bool) -> Duration {
-        if lost { self.expected.grace.min(LOST_GRACE) } else { self.expected.grace }
+    fn a_rank_failed(&self) -> bool {
+        matches!(self.cause, Some(Cause::Rank | Cause::Vanished(..)))
     }
 
     fn kill(&mut self, cause: Cause) -> Vec<Response> {
@@ -210,28 +219,39 @@ impl Dispatch {
         }
         self.phase = Phase::Killing;
         self.cause.get_or_insert(cause);
-        vec![KILL_HERE, Response::Arm(Timer::Kill, KILL_LIMIT)]
+        vec![Response::SignalRanks(SIGKILL), KILL_HERE, Response::Arm(Timer::Kill, KILL_LIMIT)]
     }
 
     fn timer(&mut self, timer: Timer) -> Vec<Response> {
         match (timer, self.phase) {
             (Timer::Grace, Phase::Stopping) => {
-                self.phase = Phase::Killing;
-                let lost = matches!(self.cause, Some(Cause::Lost(..)));
-                let words = format!("the grace of {} s is over", self.grace(lost).as_secs());
-                vec![Response::Say(words), KILL_HERE, Response::Arm(Timer::Kill, KILL_LIMIT)]
+                let mut responses = vec![Response::Say("the grace is over; killing".to_owned())];
+                responses.extend(self.kill_now());
+                responses
+            }
+            (Timer::Follow, Phase::Stopping) if self.asked => self.kill_now(),
+            (Timer::Follow, Phase::Stopping) => {
+                self.asked = true;
+                vec![Response::Signal(SIGTERM), Response::Arm(Timer::Follow, FOLLOW)]
             }
             (Timer::Kill, Phase::Killing) => {
                 let words = "mpirun does not die: it is stuck in the kernel";
                 let mut responses = vec![Response::Say(words.into())];
-                let signal = nix::libc::SIGKILL;
+                let signal = SIGKILL;
                 responses.extend(self.mpirun_ended(WaitStatus::Signaled { signal, core: false }));
                 responses
             }
+            (Timer::Vanished, Phase::Running) => match self.vanished.take() {
+                Some((host, source)) => {
+                    let words = format!("a rank on {host} was killed together with its wrapper");
+                    self.stop(Cause::Vanished(host, source), words)
+                }
+                None => Vec::new(),
+            },
             (Timer::DaemonLeft, Phase::Running) => match self.daemon_ended.clone() {
                 Some((host, ended)) => {
                     let words = format!("the MPI daemon on {host} is gone, mpirun did not notice");
-                    self.stop(Cause::Daemon(host, ended), Stop::Terminate.number(), words)
+                    self.stop(Cause::Daemon(host, ended), words)
                 }
                 None => Vec::new(),
             },
@@ -243,6 +263,13 @@ impl Dispatch {
                 responses
             }
             _ => Vec::new(),
+        }
+    }
+
+    fn kill_now(&mut self) -> Vec<Response> {
+        match self.cause.clone() {
+            Some(cause) => self.kill(cause),
+            None => Vec::new(),
         }
     }
 
@@ -269,36 +296,94 @@ impl Dispatch {
     }
 
     fn ranks(&mut self, host: HostName, ranks: &[RankSeen]) -> Vec<Response> {
-        let seen = self.ranks.entry(host.clone()).or_default();
-        seen.extend(ranks.iter().map(|rank| rank.rank));
-        let size = ranks.iter().find_map(|rank| rank.size);
-        let planned = self.expected.hosts.is_empty() || self.expected.hosts.contains(&host);
-        if planned || ranks.is_empty() || self.phase != Phase::Running {
-            return self.announce(size);
+        let count = ranks.len();
+        let planned = self.expected.allows(&host) || count == 0;
+        let announcement = self.seen.ranks(host.clone(), ranks);
+        if planned || self.phase != Phase::Running {
+            let running = |words: String| {
+                [Response::State(State::Running, words.clone()), Response::Say(words)]
+            };
+            return announcement.into_iter().flat_map(running).collect();
         }
-        self.stop(
-            Cause::Misplaced,
-            Stop::Terminate.number(),
-            format!("{} ranks started on {host}, which is not in the plan", ranks.len()),
-        )
+        let words = format!("{count} ranks started on {host}, which is not in the plan");
+        let placement = self.seen.against(&self.expected);
+        self.stop(Cause::Misplaced(format!("{words}; {placement}")), words)
     }
 
-    /// Says where the ranks run, once all of them have been seen.
-    fn announce(&mut self, size: Option<u32>) -> Vec<Response> {
-        let seen = self.ranks.values().map(BTreeSet::len).sum::<usize>();
-        if self.announced || size.is_none_or(|size| seen < size as usize) {
-            return Vec::new();
+    fn rank(&mut self, host: HostName, report: &Report) -> Vec<Response> {
+        let (source, ended) = match report {
+            Report::Started(source, hello) => {
+                self.running.insert((host.clone(), *source));
+                // One that starts while the job ends has missed the signal.
+                let late = self.phase == Phase::Stopping;
+                let mut responses: Vec<Response> =
+                    late.then_some(Response::SignalRanks(SIGTERM)).into_iter().collect();
+                if let Some(identity) = &hello.identity {
+                    let seen =
+                        RankSeen { rank: identity.rank, size: identity.size, pid: hello.pid };
+                    responses.extend(self.ranks(host, &[seen]));
+                }
+                return responses;
+            }
+            Report::Ended(source, ended) => (*source, ended),
+        };
+        self.running.remove(&(host.clone(), source));
+        match ended {
+            _ if self.phase != Phase::Running => self.all_ended(),
+            Some(ended) if ended.failed_by_itself() => {
+                let words = format!("a rank on {host} ended with {}; ending the job", ended.status);
+                self.stop(Cause::Rank, words)
+            }
+            Some(_) => Vec::new(),
+            None => {
+                self.vanished.get_or_insert((host, source));
+                vec![Response::Arm(Timer::Vanished, EXPLAIN)]
+            }
         }
-        self.announced = true;
-        let hosts = count_by_host(self.ranks.iter().map(|(host, ranks)| (host, ranks.len())));
-        vec![Response::Say(format!("{seen} ranks run: {hosts}"))]
     }
 
-    fn worker_lost(&mut self, host: HostName, reason: String) -> Vec<Response> {
-        let words = format!("lost {host}: {reason}");
-        let cause = Cause::Lost(host.clone(), reason);
+    /// Nobody is left who could need the grace: mpirun should follow now.
+    fn all_ended(&self) -> Vec<Response> {
+        if self.phase == Phase::Stopping && self.running.is_empty() && !self.asked {
+            return vec![Response::Arm(Timer::Follow, FOLLOW)];
+        }
+        Vec::new()
+    }
+
+    /// A stall: nobody has written for the set time, and some rank has not even computed.
+    fn stillness(&mut self, host: HostName, still: Option<Still>) -> Vec<Response> {
+        match still {
+            Some(still) => drop(self.still.insert(host, still)),
+            None => drop(self.still.remove(&host)),
+        }
+        let Some(limit) = self.expected.stall else { return Vec::new() };
+        let long = |ms: u64| u128::from(ms) >= limit.as_millis();
+        let silent = self.still.values().all(|still| long(still.silent_ms));
+        let idlest = self.still.iter().max_by_key(|(_, still)| still.idle_ms);
+        match idlest {
+            Some((host, Still { rank, idle_ms, .. })) if silent && long(*idle_ms) => {
+                let (host, rank) = (host.clone(), *rank);
+                let words = format!(
+                    "no rank has written for {} s, and rank {rank} on {host} does not compute",
+                    limit.as_secs()
+                );
+                self.stop(Cause::Stalled(host, rank), words)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn worker_lost(&mut self, host: HostName, loss: Loss) -> Vec<Response> {
+        let words = format!("lost {host}: {loss}");
+        let cause = Cause::Lost(host.clone(), loss);
         self.gone_while_clearing(&host, cause.clone());
-        let mut responses = self.stop(cause, Stop::Terminate.number(), words);
+        let before = self.running.len();
+        self.running.retain(|(on, _)| *on != host);
+        self.still.remove(&host);
+        let mut responses = self.stop(cause, words);
+        if responses.is_empty() && self.running.len() < before {
+            responses.extend(self.all_ended());
+        }
         responses.extend(self.cleared(&host));
         responses
     }
@@ -309,7 +394,7 @@ impl Dispatch {
         let done = self.mpirun == Some(WaitStatus::Exited(0))
             && (self.expected.daemons_detach
                 || self.ended_well.contains(host)
-                || !self.reached.contains(host));
+                || !self.seen.was_reached(host));
         if self.phase == Phase::Clearing && !done {
             self.cause.get_or_insert(cause);
         }
@@ -337,129 +422,41 @@ impl Dispatch {
         responses
     }
 
-    /// Daemons whose mpirun ended well are on their way out; those of a failed job may never go.
+    /// Daemons whose mpirun ended well are on their way out; those of a failed job may never go. Ranks
+    /// that have their grace keep it, whatever became of mpirun.
     fn patience(&self) -> Duration {
         let well = self.cause.is_none() && self.mpirun == Some(WaitStatus::Exited(0));
-        if well { SETTLING } else { Duration::ZERO }
+        match well {
+            true => SETTLING,
+            false if self.running.is_empty() || self.cause.is_none() => Duration::ZERO,
+            false => self.expected.grace,
+        }
     }
 
     fn finish(&mut self) -> Vec<Response> {
         self.phase = Phase::Done;
-        vec![Response::Finish(self.outcome())]
+        let signal = SIGKILL;
+        let mpirun = self.mpirun.unwrap_or(WaitStatus::Signaled { signal, core: false });
+        vec![Response::Finish(Ending { cause: self.final_cause(mpirun), mpirun })]
     }
 
-    fn outcome(&self) -> Outcome {
-        let by_class =
-            |class: Class, lines| Outcome { code: class.code(), class: Some(class), lines };
-        match &self.cause {
-            Some(Cause::Told(stop)) => told_outcome(*stop),
-            Some(Cause::Lost(host, reason)) => {
-                by_class(Class::WorkerLost, vec![format!("worker {host} was lost: {reason}")])
+    /// mpirun's word is taken where nothing else is known, except that its 0 must be true.
+    fn final_cause(&mut self, mpirun: WaitStatus) -> Option<Cause> {
+        if self.cause.is_some() || !mpirun.success() {
+            let vanished = self.vanished.take();
+            return self.cause.take().or(vanished.map(|(host, on)| Cause::Vanished(host, on)));
+        }
+        match self.daemon_ended.take() {
+            Some((host, ended)) if ended != Ended::Status(WaitStatus::Exited(0)) => {
+                Some(Cause::Daemon(host, ended))
             }
-            Some(Cause::Evicted(host)) => {
-                by_class(Class::Evicted, vec![format!("worker {host} was told to stop")])
+            _ if self.seen.is_missing_hosts(&self.expected) => {
+                Some(Cause::Misplaced(self.seen.against(&self.expected)))
             }
-            Some(Cause::Daemon(host, ended)) => daemon_outcome(host, ended),
-            Some(Cause::Misplaced) => by_class(Class::Placement, self.placement_lines()),
-            None => self.mpirun_outcome(),
+            _ => None,
         }
     }
-
-    /// mpirun ended by itself. Its word is taken, except that its 0 must be true.
-    fn mpirun_outcome(&self) -> Outcome {
-        let status = self.mpirun.unwrap_or(WaitStatus::Exited(Class::Internal.code()));
-        if status != WaitStatus::Exited(0) {
-            let lines = vec![format!("mpirun ended with {status}")];
-            return Outcome { code: status.shell_code(), class: None, lines };
-        }
-        if let Some((host, ended)) = &self.daemon_ended
-            && *ended != Ended::Status(WaitStatus::Exited(0))
-        {
-            return daemon_outcome(host, ended);
-        }
-        if !self.missing_hosts().is_empty() {
-            let lines = self.placement_lines();
-            return Outcome { code: Class::Placement.code(), class: Some(Class::Placement), lines };
-        }
-        Outcome { code: 0, class: Some(Class::Ok), lines: Vec::new() }
-    }
-
-    /// Planned hosts for which there is no sign that a rank ran there, where there would be one.
-    fn missing_hosts(&self) -> Vec<&HostName> {
-        if !self.expected.agent_is_ours {
-            return Vec::new();
-        }
-        let touched = |host: &HostName| {
-            *host == self.expected.here
-                || self.reached.contains(host)
-                || self.ranks.get(host).is_some_and(|ranks| !ranks.is_empty())
-        };
-        match &self.expected.placement {
-            Some(placement) => placement
-                .iter()
-                .filter(|(host, ranks)| **ranks > 0 && !touched(host))
-                .map(|(host, _)| host)
-                .collect(),
-            // The user's own line may use some hosts only; but none at all is no job of this plan.
-            None if self.expected.hosts.iter().any(touched) => Vec::new(),
-            None => self.expected.hosts.iter().collect(),
-        }
-    }
-
-    fn placement_lines(&self) -> Vec<String> {
-        let planned = match &self.expected.placement {
-            Some(placement) => count_by_host(placement.iter().map(|(host, n)| (host, *n as usize))),
-            None => {
-                let hosts: Vec<&str> = self.expected.hosts.iter().map(HostName::as_str).collect();
-                hosts.join(", ")
-            }
-        };
-        let seen = count_by_host(self.ranks.iter().map(|(host, ranks)| (host, ranks.len())));
-        let missing: Vec<&str> = self.missing_hosts().into_iter().map(HostName::as_str).collect();
-        let mut lines = vec![
-            format!("planned: {planned}"),
-            format!("seen:    {}", if seen.is_empty() { "no rank on any host" } else { &seen }),
-        ];
-        if !missing.is_empty() {
-            lines.push(format!("mpirun never reached: {}", missing.join(", ")));
-        }
-        lines
-    }
-}
-
-/// How a launch ends that was told to stop, before mpirun or after.
-#[must_use]
-pub fn told_outcome(stop: Stop) -> Outcome {
-    let status = WaitStatus::Signaled { signal: stop.number(), core: false };
-    let class = (stop == Stop::Terminate).then_some(Class::Terminated);
-    Outcome { code: status.shell_code(), class, lines: Vec::new() }
-}
-
-/// Hosts that one line names, at most.
-const NAMED: usize = 16;
-
-fn count_by_host<'a>(counts: impl Iterator<Item = (&'a HostName, usize)>) -> String {
-    let mut words: Vec<String> =
-        counts.filter(|(_, n)| *n > 0).map(|(host, n)| format!("{} x {n}", host.short())).collect();
-    if words.len() > NAMED {
-        let more = words.len() - NAMED;
-        words.truncate(NAMED);
-        words.push(format!("and {more} more hosts"));
-    }
-    words.join(", ")
 }
 
 #[cfg(test)]
 mod tests;
-
-fn daemon_outcome(host: &HostName, ended: &Ended) -> Outcome {
-    let (class, words) = match ended {
-        Ended::Status(WaitStatus::Exited(126 | 127)) => {
-            (Class::CommandNotFound, "is missing there, or cannot be executed".to_owned())
-        }
-        Ended::Status(status) => (Class::DaemonFailed, format!("ended with {status}")),
-        Ended::Lost(reason) => (Class::WorkerLost, format!("was lost: {reason}")),
-    };
-    let lines = vec![format!("the MPI daemon on {host} {words}")];
-    Outcome { code: class.code(), class: Some(class), lines }
-}

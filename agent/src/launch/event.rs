@@ -2,13 +2,15 @@
 //!
 //! Must not hold logic; [`dispatch`](super::dispatch) has it.
 
+use std::fmt;
 use std::time::Duration;
 
-use crate::exit::Class;
+use super::journal::State;
+use crate::devices::trouble::OomKills;
 use crate::ids::HostName;
 use crate::process::status::WaitStatus;
-use crate::relay::Report;
-use crate::ssh::control::RankSeen;
+use crate::relay::{Report, Source};
+use crate::ssh::control::{RankSeen, Still};
 use crate::ssh::remote::Ended;
 
 /// A request to stop that muster received.
@@ -48,11 +50,40 @@ impl Stop {
     }
 }
 
+/// How a worker was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loss {
+    /// Its connection ended.
+    Connection(String),
+    /// It gave no sign of life.
+    Silent {
+        /// Heartbeats that did not come.
+        missed: u32,
+        /// For how long nothing came.
+        time: Duration,
+    },
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(reason) => f.write_str(reason),
+            Self::Silent { missed, time } => {
+                write!(f, "no sign of life for {:.1} s, {missed} heartbeats", time.as_secs_f64())
+            }
+        }
+    }
+}
+
 /// Waits that end by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Timer {
     /// mpirun was asked to end and has had its grace.
     Grace,
+    /// All ranks have ended and mpirun has had its time to follow.
+    Follow,
+    /// A wrapper vanished without a report, and mpirun has had its time to say why.
+    Vanished,
     /// mpirun was killed and has had its time to be gone.
     Kill,
     /// An MPI daemon ended and mpirun has had its time to notice.
@@ -82,8 +113,14 @@ pub enum Event {
     Ranks(HostName, Vec<RankSeen>),
     /// A rank's wrapper on this host says that its program was started, or how it ended.
     Rank(HostName, Report),
-    /// The connection to this worker is gone.
-    WorkerLost(HostName, String),
+    /// The kernel's OOM killer took processes on this host.
+    OomKilled(HostName, OomKills),
+    /// These file systems of this host have no room left.
+    Full(HostName, Vec<String>),
+    /// For how long the ranks of this host have been still; none: it has none that tell.
+    Still(HostName, Option<Still>),
+    /// This worker is gone.
+    WorkerLost(HostName, Loss),
     /// The platform told this worker to stop.
     WorkerStopping(HostName, Duration),
     /// This worker has nothing left of the job: so many processes were told to end, so many killed.
@@ -95,6 +132,8 @@ pub enum Event {
 pub enum Response {
     /// Send this signal to mpirun's process group.
     Signal(i32),
+    /// Send this signal to every rank that has a wrapper, on all hosts.
+    SignalRanks(i32),
     /// End whatever runs here on behalf of the job, mpirun included.
     ClearHere {
         /// In which it may end by itself first.
@@ -114,17 +153,38 @@ pub enum Response {
     Arm(Timer, Duration),
     /// Tell the user.
     Say(String),
+    /// Note that the job is so far, and why.
+    State(State, String),
     /// The launch is over.
-    Finish(Outcome),
+    Finish(Ending),
 }
 
-/// How a launch ended.
+/// Why a launch ends other than by mpirun's own doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// The exit code of muster.
-    pub code: u8,
-    /// The class, where muster itself has one; none = the code is mpirun's.
-    pub class: Option<Class>,
-    /// What to say last, a line each.
-    pub lines: Vec<String>,
+pub enum Cause {
+    /// muster was told to stop.
+    Told(Stop),
+    /// A rank failed by itself; the reports say which and how.
+    Rank,
+    /// A wrapper vanished without a report.
+    Vanished(HostName, Source),
+    /// A worker was lost.
+    Lost(HostName, Loss),
+    /// The platform told a worker to stop.
+    Evicted(HostName),
+    /// An MPI daemon ended, and mpirun did not notice.
+    Daemon(HostName, Ended),
+    /// Ranks started, or did not, other than planned: in words.
+    Misplaced(String),
+    /// No rank made progress; the one that stands out is on this host.
+    Stalled(HostName, u32),
+}
+
+/// How a launch ended, as far as the policy knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Why, where mpirun alone is not the answer.
+    pub cause: Option<Cause>,
+    /// How mpirun ended.
+    pub mpirun: WaitStatus,
 }

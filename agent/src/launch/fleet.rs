@@ -10,13 +10,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::event::Event;
+use super::event::{Event, Loss};
 use crate::devices::own::OwnHost;
 use crate::ids::HostName;
 use crate::readiness::wait::{Control, Link, Ready};
 use crate::relay::Report;
 use crate::ssh::client::Connection;
-use crate::ssh::control::{ToLauncher, ToWorker};
+use crate::ssh::control::{Heartbeat, ToLauncher, ToWorker};
 use crate::ssh::control_channel::{ControlReceiver, ControlSender};
 
 /// For a message to be on its way.
@@ -46,10 +46,15 @@ pub struct Fleet {
 impl Fleet {
     /// Takes the ready hosts over and starts listening to them.
     #[must_use]
-    pub fn new(ready: Vec<Ready>, own: Arc<OwnHost>, events: &mpsc::Sender<Event>) -> Self {
+    pub fn new(
+        ready: Vec<Ready>,
+        own: Arc<OwnHost>,
+        patience: Heartbeat,
+        events: &mpsc::Sender<Event>,
+    ) -> Self {
         let mut here = HostName::from(own.hostname.as_str());
         let mut members = Vec::with_capacity(ready.len());
-        for Ready { spec, link } in ready {
+        for Ready { spec, link, .. } in ready {
             let name = spec.name;
             let (connection, sender) = match link {
                 Link::Here => {
@@ -59,7 +64,7 @@ impl Fleet {
                 Link::Plain(connection) => (Some(Arc::new(connection)), None),
                 Link::Worker(connection, control) => {
                     let Control { sender, receiver, .. } = *control;
-                    tokio::spawn(listen(name.clone(), receiver, events.clone()));
+                    tokio::spawn(listen(name.clone(), receiver, patience, events.clone()));
                     (Some(Arc::new(connection)), Some(Arc::new(sender)))
                 }
             };
@@ -147,9 +152,28 @@ impl Fleet {
 }
 
 /// Turns what a worker says into events.
-async fn listen(host: HostName, mut receiver: ControlReceiver, events: mpsc::Sender<Event>) {
+async fn listen(
+    host: HostName,
+    mut receiver: ControlReceiver,
+    heartbeat: Heartbeat,
+    events: mpsc::Sender<Event>,
+) {
+    // Nobody is missed who has never promised to be heard.
+    let mut patience = Duration::MAX;
     loop {
-        let event = match receiver.next().await {
+        let Ok(message) = timeout(patience, receiver.next()).await else {
+            let loss = Loss::Silent { missed: heartbeat.misses, time: patience };
+            // Nobody listens when the launch is over.
+            let _ = events.send(Event::WorkerLost(host, loss)).await;
+            return;
+        };
+        let event = match message {
+            Ok(Some(ToLauncher::Heartbeat { still })) => {
+                patience = heartbeat.patience();
+                Event::Still(host.clone(), still)
+            }
+            Ok(Some(ToLauncher::OomKilled(kills))) => Event::OomKilled(host.clone(), kills),
+            Ok(Some(ToLauncher::Full { paths })) => Event::Full(host.clone(), paths),
             Ok(Some(ToLauncher::Ranks { ranks })) => Event::Ranks(host.clone(), ranks),
             Ok(Some(ToLauncher::Terminating { grace_ms })) => {
                 Event::WorkerStopping(host.clone(), Duration::from_millis(grace_ms))
@@ -166,7 +190,7 @@ async fn listen(host: HostName, mut receiver: ControlReceiver, events: mpsc::Sen
             Ok(Some(ToLauncher::Hello(_) | ToLauncher::CalledBack { .. })) => continue,
             // The end of the connection is reported by the one who watches it.
             Ok(None) => return,
-            Err(error) => Event::WorkerLost(host.clone(), error.to_string()),
+            Err(error) => Event::WorkerLost(host.clone(), Loss::Connection(error.to_string())),
         };
         let over = matches!(event, Event::WorkerLost(..));
         if events.send(event).await.is_err() || over {
@@ -179,5 +203,5 @@ async fn listen(host: HostName, mut receiver: ControlReceiver, events: mpsc::Sen
 async fn mourn(host: HostName, connection: Arc<Connection>, events: mpsc::Sender<Event>) {
     let reason = connection.ended().await;
     // Nobody listens when the launch is over.
-    let _ = events.send(Event::WorkerLost(host, reason)).await;
+    let _ = events.send(Event::WorkerLost(host, Loss::Connection(reason))).await;
 }

@@ -3,8 +3,8 @@
 //!
 //! Must not look at a line.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -13,13 +13,16 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::event::{Event, Stop};
 use super::fleet::Fleet;
-use super::mpirun;
+use super::mpirun::{Heard, carry};
+use crate::devices::host::Roots;
+use crate::devices::trouble::{OomCounter, PLACES, full};
 use crate::ids::HostName;
 use crate::output::Stream;
 use crate::process::spawn::Child;
 use crate::relay::desk::{self, Outlets};
 use crate::relay::mux::FromDesk;
 use crate::relay::printer::{Print, Printer, PrinterError};
+use crate::relay::roll::Roll;
 use crate::relay::socket::RankSocket;
 use crate::relay::{Origin, Report};
 use crate::ssh::client::Connection;
@@ -49,6 +52,10 @@ pub struct Lines {
     carriers: JoinSet<()>,
     desks: Vec<DeskSender>,
     own: Option<(watch::Sender<bool>, JoinHandle<()>)>,
+    /// The ranks of this machine.
+    roll: Arc<Roll>,
+    /// What mpirun has said.
+    heard: Arc<Mutex<Heard>>,
     /// Hosts that have no desk, whose lines mpirun carries.
     pub without: Vec<HostName>,
 }
@@ -69,7 +76,8 @@ impl Lines {
             // The loop takes events until the end.
             let _ = unread.blocking_send(Event::Stop(Stop::Pipe));
         })?);
-        let own = own_desk(socket, fleet.here(), &printer, events);
+        let roll = Arc::<Roll>::default();
+        let own = own_desk(socket, fleet.here(), &printer, &roll, events);
         let mut lines = Self {
             printer,
             pieces: Arc::default(),
@@ -77,6 +85,8 @@ impl Lines {
             desks: Vec::new(),
             without: own.is_none().then(|| fleet.here().clone()).into_iter().collect(),
             own,
+            roll,
+            heard: Arc::default(),
         };
         let window = UNDER_WAY / fleet.workers().count().max(1);
         let window = window.clamp(WINDOW.0, WINDOW.1);
@@ -117,9 +127,22 @@ impl Lines {
         let pipes = [mpirun.stdout.take(), mpirun.stderr.take()];
         for (pipe, stream) in pipes.into_iter().zip(Stream::BOTH) {
             let Some(pipe) = pipe else { continue };
-            let carry = mpirun::carry(pipe, stream, exited.clone(), self.printer.queue());
+            let queue = self.printer.queue();
+            let carry = carry(pipe, stream, exited.clone(), queue, Arc::clone(&self.heard));
             self.carriers.spawn(carry);
         }
+    }
+
+    /// The ranks of this machine.
+    #[must_use]
+    pub fn roll(&self) -> Arc<Roll> {
+        Arc::clone(&self.roll)
+    }
+
+    /// What mpirun has said, as much as is kept.
+    #[must_use]
+    pub fn heard(&self) -> Vec<u8> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).words()
     }
 
     /// Where all lines end up.
@@ -185,19 +208,31 @@ fn own_desk(
     socket: &str,
     here: &HostName,
     printer: &Printer,
+    roll: &Arc<Roll>,
     events: &mpsc::Sender<Event>,
 ) -> Option<(watch::Sender<bool>, JoinHandle<()>)> {
     let socket = RankSocket::bind(socket, "launcher")
         .inspect_err(|error| tracing::warn!(%error, "no socket for the ranks of this machine"))
         .ok()?;
     let (reports, mut said) = mpsc::channel::<Report>(REPORTS);
-    let outlets = Outlets { origin: HERE, reports, launcher: printer.queue(), pod: None };
+    let roll = Arc::clone(roll);
+    let outlets = Outlets { origin: HERE, roll, reports, launcher: printer.queue(), pod: None };
+    let mut oom = OomCounter::new(Roots::default());
     let (close, closing) = watch::channel(false);
     let (here, events) = (here.clone(), events.clone());
     let task = tokio::spawn(async move {
         let hand_on = async {
             while let Some(report) = said.recv().await {
                 // Nobody listens when the launch is over.
+                if report.is_failure() {
+                    if let Some(kills) = oom.look() {
+                        let _ = events.send(Event::OomKilled(here.clone(), kills)).await;
+                    }
+                    let paths = full(&PLACES);
+                    if !paths.is_empty() {
+                        let _ = events.send(Event::Full(here.clone(), paths)).await;
+                    }
+                }
                 let _ = events.send(Event::Rank(here.clone(), report)).await;
             }
         };

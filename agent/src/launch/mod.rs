@@ -2,13 +2,16 @@
 //!
 //! The policy is `dispatch`, which is pure; nothing else here may decide.
 
+pub mod announce;
 pub mod dispatch;
 pub mod engine;
 pub mod event;
 pub mod fleet;
+pub mod journal;
 pub mod lines;
-mod mpirun;
+pub mod mpirun;
 pub mod run;
 pub mod socket;
 pub mod stage;
 pub mod terminal;
+pub mod witness;

@@ -3,6 +3,7 @@
 //!
 //! Must not change a byte of it.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::output::Stream;
+use crate::output::tail::Tail;
 use crate::relay::printer::Print;
 
 /// How long a line without an end waits for it: a prompt, a progress bar.
@@ -27,12 +29,44 @@ const HELD: usize = 64 * 1024;
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 
+/// What is kept of what it said: the beginning, and the last lines.
+const HEAD: usize = 64 * 1024;
+const TAIL: (usize, usize) = (2000, 256 * 1024);
+
+/// What mpirun has said so far, as much as is kept.
+#[derive(Debug)]
+pub struct Heard {
+    head: Vec<u8>,
+    tail: Tail,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self { head: Vec::new(), tail: Tail::new(TAIL.0, TAIL.1) }
+    }
+}
+
+impl Heard {
+    fn hear(&mut self, bytes: &[u8]) {
+        let room = HEAD.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..room]);
+        self.tail.push(&bytes[room..]);
+    }
+
+    /// Its words, without the middle of many.
+    #[must_use]
+    pub fn words(&self) -> Vec<u8> {
+        [&self.head[..], self.tail.bytes()].concat()
+    }
+}
+
 /// Passes one of its streams on, to its end; `exited` says when mpirun itself has ended.
 pub(super) async fn carry(
     mut pipe: pipe::Receiver,
     stream: Stream,
     mut exited: watch::Receiver<bool>,
     printer: mpsc::Sender<Print>,
+    heard: Arc<Mutex<Heard>>,
 ) {
     let mut held = BytesMut::new();
     let mut over = false;
@@ -56,11 +90,16 @@ pub(super) async fn carry(
                 0
             }
         };
-        if ready > 0 && !send(&printer, stream, held.split_to(ready).freeze()).await {
-            return;
+        if ready > 0 {
+            let bytes = held.split_to(ready).freeze();
+            heard.lock().unwrap_or_else(PoisonError::into_inner).hear(&bytes);
+            if !send(&printer, stream, bytes).await {
+                return;
+            }
         }
     }
     if !held.is_empty() {
+        heard.lock().unwrap_or_else(PoisonError::into_inner).hear(&held);
         send(&printer, stream, held.freeze()).await;
     }
 }
@@ -87,7 +126,7 @@ mod tests {
         let (mut to, from) = pipe::pipe().unwrap();
         let (exited, after) = watch::channel(false);
         let (queue, mut inbox) = mpsc::channel(4);
-        let task = tokio::spawn(carry(from, Stream::Err, after, queue));
+        let task = tokio::spawn(carry(from, Stream::Err, after, queue, Arc::default()));
         to.write_all(b"a line\nhalf").await.unwrap();
         assert_eq!(next(&mut inbox).await.unwrap(), "a line\n");
         assert_eq!(next(&mut inbox).await.unwrap(), "half");
@@ -105,7 +144,7 @@ mod tests {
         let (_to, from) = pipe::pipe().unwrap();
         let (exited, after) = watch::channel(false);
         let (queue, mut inbox) = mpsc::channel(4);
-        let task = tokio::spawn(carry(from, Stream::Err, after, queue));
+        let task = tokio::spawn(carry(from, Stream::Err, after, queue, Arc::default()));
         exited.send_replace(true);
         assert_eq!(next(&mut inbox).await, None);
         task.await.unwrap();

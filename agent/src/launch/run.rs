@@ -5,10 +5,11 @@
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -17,12 +18,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dispatch::{Dispatch, Expected};
 use super::engine::Engine;
-use super::event::{Event, Outcome, Response, Stop, Timer};
+use super::event::{Ending, Event, Response, Stop, Timer};
 use super::fleet::Fleet;
+use super::journal::{Journal, State};
 use super::lines::Lines;
 use super::terminal;
+use super::witness::Witness;
 use crate::exit::{Failure, RuntimeError};
 use crate::ids::HostName;
+use crate::output::clock::Micros;
 use crate::plan::Plan;
 use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
@@ -30,7 +34,9 @@ use crate::process::reaper::Reaper;
 use crate::process::scope::{SESSION_VARIABLE, Scope};
 use crate::process::spawn::{Child, spawn};
 use crate::process::status::WaitStatus;
-use crate::ssh::control::ToWorker;
+use crate::relay::Report;
+use crate::relay::roll::Roll;
+use crate::ssh::control::{Still, ToWorker};
 use crate::text::say;
 use crate::worker::ranks;
 
@@ -112,16 +118,33 @@ pub struct Launch {
     pub rank_socket: String,
     /// Whether ranks may write to the logs of their pods.
     pub pod_logs: bool,
+    /// How often workers are to give signs of life.
+    pub heartbeat: Duration,
     /// Starts and reaps.
     pub reaper: Reaper,
+}
+
+/// How a launch ended, and what mpirun said.
+#[derive(Debug)]
+pub struct Over {
+    /// What the policy knows.
+    pub ending: Ending,
+    /// Of mpirun's output as much as is kept.
+    pub said: Vec<u8>,
 }
 
 /// Runs it to the end.
 ///
 /// # Errors
 /// mpirun cannot be started.
-pub async fn run(launch: Launch, mut events: Events) -> Result<Outcome, Failure> {
-    let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, reaper } = launch;
+pub async fn run(
+    launch: Launch,
+    mut events: Events,
+    witness: &mut Witness,
+    journal: &mut Journal,
+) -> Result<Over, Failure> {
+    let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, heartbeat, reaper } =
+        launch;
     let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, &events.sender).await?;
     if !lines.without.is_empty() {
         let hosts: Vec<&str> = lines.without.iter().map(HostName::short).collect();
@@ -138,41 +161,71 @@ pub async fn run(launch: Launch, mut events: Events) -> Result<Outcome, Failure>
         events: events.sender.clone(),
     };
     tokio::spawn(engine.serve(listener));
-    fleet.tell_workers(&ToWorker::WatchRanks).await;
+    let heartbeat_ms = u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX);
+    fleet.tell_workers(&ToWorker::Watch { heartbeat_ms }).await;
     let mut mpirun = start(&plan, &reaper)?;
+    journal.reached("spawn");
+    journal.state(State::Launching, json!({ "ranks": plan.ranks }));
     let (exited, after_exit) = watch::channel(false);
     lines.follow_mpirun(&mut mpirun, &after_exit);
     let group = mpirun.id.pid;
     let _terminal = terminal::lend(group);
     report_end(mpirun, exited, events.sender.clone());
-    let here = fleet.here().clone();
-    let sender = events.sender.clone();
-    tokio::spawn(async move {
-        let report = |ranks| Event::Ranks(here.clone(), ranks);
-        ranks::watch(&Notify::new(), &sender, report).await;
-    });
+    watch_here(fleet.here(), lines.roll(), heartbeat, &events.sender);
 
-    let mut acting = Acting { group, fleet, sender: events.sender.clone(), clearing: None };
+    let (sender, roll) = (events.sender.clone(), lines.roll());
+    let mut acting = Acting { group, fleet, roll, sender, clearing: None };
     let mut dispatch = Dispatch::new(expected);
     loop {
         let Some(event) = events.inbox.recv().await else {
             unreachable!("`acting` holds a sender")
         };
         tracing::debug!(?event);
+        witness.see(&event, Micros::from(SystemTime::now()));
+        if matches!(event, Event::Rank(_, Report::Started(..))) {
+            journal.reached("first_rank");
+        }
         for response in dispatch.handle(event) {
             tracing::debug!(?response);
-            if let Response::Finish(outcome) = response {
-                acting.finish().await;
-                if dispatch.is_told_to_stop() {
-                    lines.printer().hurry();
+            match response {
+                Response::Finish(ending) => {
+                    acting.finish().await;
+                    if dispatch.is_told_to_stop() {
+                        lines.printer().hurry();
+                    }
+                    print_the_rest(&mut lines, &mut events).await;
+                    acting.fleet.close().await;
+                    return Ok(Over { ending, said: lines.heard() });
                 }
-                print_the_rest(&mut lines, &mut events).await;
-                acting.fleet.close().await;
-                return Ok(outcome);
+                Response::State(state, why) => {
+                    if state == State::Running {
+                        journal.reached("all_ranks");
+                    }
+                    journal.state(state, json!({ "why": why }));
+                }
+                other => acting.perform(other).await,
             }
-            acting.perform(response).await;
         }
     }
+}
+
+/// Watches the ranks of this machine, as workers watch theirs.
+fn watch_here(here: &HostName, roll: Arc<Roll>, pause: Duration, events: &mpsc::Sender<Event>) {
+    let (host, sender) = (here.clone(), events.clone());
+    tokio::spawn(async move {
+        let report = |ranks| Event::Ranks(host.clone(), ranks);
+        ranks::watch(&Notify::new(), &sender, report).await;
+    });
+    let (host, sender) = (here.clone(), events.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(pause).await;
+            let still = roll.still().map(Still::from);
+            if sender.send(Event::Still(host.clone(), still)).await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 /// Prints what ranks wrote and is still on its way; somebody who wants an end gets it.
@@ -224,6 +277,7 @@ fn report_end(mpirun: Child, exited: watch::Sender<bool>, events: mpsc::Sender<E
 struct Acting {
     group: i32,
     fleet: Arc<Fleet>,
+    roll: Arc<Roll>,
     sender: mpsc::Sender<Event>,
     clearing: Option<JoinHandle<()>>,
 }
@@ -236,6 +290,10 @@ impl Acting {
                     // The group is gone only when mpirun has just ended.
                     let _ = killpg(Pid::from_raw(self.group), signal);
                 }
+            }
+            Response::SignalRanks(signal) => {
+                self.roll.signal(signal);
+                self.fleet.tell_workers(&ToWorker::SignalRanks { signal }).await;
             }
             Response::ClearHere { patience, grace } => {
                 self.clearing = Some(tokio::spawn(async move {
@@ -253,8 +311,8 @@ impl Acting {
             }
             Response::Arm(timer, after) => self.arm(timer, after),
             Response::Say(words) => say(&words),
-            // The loop itself ends by it.
-            Response::Finish(_) => {}
+            // The loop's own affair.
+            Response::Finish(_) | Response::State(..) => {}
         }
     }
 

@@ -8,11 +8,13 @@ use std::num::NonZeroU32;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::dispatch::Expected;
 use super::fleet::Fleet;
+use super::journal::Journal;
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
 use crate::config::variables::ABSTRACT;
@@ -28,11 +30,11 @@ use crate::plan::{Family, Plan, PlanHost, Request, slots};
 use crate::rank::protocol::Output;
 use crate::rank::{self, Color};
 use crate::readiness::callback;
-use crate::readiness::wait::{Link, Patience, Ready, wait};
+use crate::readiness::wait::{Link, Patience, Ready, Steps, wait};
 use crate::text::say;
 
 /// Between two questions for a service whose pods are not all there.
-const SERVICE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const SERVICE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Brings all hosts to ready, and has them call back.
 ///
@@ -201,6 +203,30 @@ pub fn request(config: &LaunchConfig, ready: &[Ready], run_dir: &Path) -> Reques
     }
 }
 
+/// Notes how long the slowest host took for each step to being ready.
+pub fn timings(ready: &[Ready], journal: &mut Journal) {
+    let links = ready.iter().filter(|host| !matches!(host.link, Link::Here));
+    let steps: Vec<&Steps> = links.map(|host| &host.steps).collect();
+    for (name, of) in [
+        ("dns", (|steps| steps.resolve) as fn(&Steps) -> Duration),
+        ("connect", |steps| steps.connect),
+        ("authenticate", |steps| steps.authenticate),
+        ("hello", |steps| steps.hello),
+    ] {
+        if let Some(slowest) = steps.iter().map(|steps| of(steps)).max() {
+            journal.took(name, slowest);
+        }
+    }
+    journal.reached("ready");
+}
+
+/// How often workers are to give signs of life: as asked for, and often enough to see a stall.
+#[must_use]
+pub fn heartbeat(config: &LaunchConfig) -> Duration {
+    let stall = config.stall.map_or(Duration::MAX, |stall| stall / 4);
+    config.heartbeat.interval.min(stall)
+}
+
 /// What the launch is held to.
 #[must_use]
 pub fn expected(config: &LaunchConfig, plan: &Plan, hosts: &[PlanHost], fleet: &Fleet) -> Expected {
@@ -219,6 +245,7 @@ pub fn expected(config: &LaunchConfig, plan: &Plan, hosts: &[PlanHost], fleet: &
         agent_is_ours,
         daemons_detach: config.mpirun.family == Family::OpenMpi4,
         grace: config.grace,
+        stall: config.stall,
     }
 }
 

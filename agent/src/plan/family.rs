@@ -18,6 +18,17 @@ impl Family {
         }
     }
 
+    /// The program that it starts on every host.
+    #[must_use]
+    pub const fn daemon(self) -> &'static str {
+        match self {
+            Self::OpenMpi4 => "orted",
+            Self::OpenMpi5 => "prted",
+            Self::Mpich => "hydra_pmi_proxy",
+            Self::IntelMpi => "hydra_bstrap_proxy",
+        }
+    }
+
     /// True for the two whose launcher is Hydra.
     #[must_use]
     pub const fn is_hydra(self) -> bool {

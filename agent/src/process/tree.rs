@@ -41,6 +41,8 @@ pub struct Process {
     pub state: u8,
     /// How many threads it has.
     pub threads: u32,
+    /// CPU time in user mode and in the kernel, its waited-for children's included, clock ticks.
+    pub cpu: u64,
     /// The program's name, cut to 15 bytes by the kernel; bytes that are not UTF-8 are replaced.
     pub comm: String,
 }
@@ -65,10 +67,20 @@ impl Process {
         let state = *rest.next()?.as_bytes().first()?;
         let parent = rest.next()?.parse().ok()?;
         let group = rest.next()?.parse().ok()?;
-        // The group was field 5; threads are field 20, the start time field 22.
-        let threads = rest.nth(14)?.parse().ok()?;
+        // The group was field 5; times are fields 14 to 17, threads 20, the start time 22.
+        let mut ticks = |skip| rest.nth(skip)?.parse::<u64>().ok();
+        let times = [ticks(8)?, ticks(0)?, ticks(0)?, ticks(0)?];
+        let threads = rest.nth(2)?.parse().ok()?;
         let start = rest.nth(1)?.parse().ok()?;
-        Some(Self { id: ProcessId { pid, start }, parent, group, state, threads, comm })
+        Some(Self {
+            id: ProcessId { pid, start },
+            parent,
+            group,
+            state,
+            threads,
+            cpu: times.iter().sum(),
+            comm,
+        })
     }
 
     /// Whether it has ended and only waits to be reaped: no signal reaches it any more.
@@ -115,6 +127,12 @@ impl Tree {
     #[must_use]
     pub fn get(&self, pid: i32) -> Option<&Process> {
         self.processes.get(&pid)
+    }
+
+    /// CPU time of a process and everything that descends from it, clock ticks.
+    #[must_use]
+    pub fn cpu_below(&self, pid: i32) -> u64 {
+        self.get(pid).into_iter().chain(self.descendants(pid)).map(|process| process.cpu).sum()
     }
 
     /// The very process, not another one that got its number.
@@ -206,7 +224,7 @@ pub(crate) mod tests {
     /// A process whose start time is its number.
     pub(crate) fn process(pid: i32, parent: i32, group: i32, comm: &str) -> Process {
         let id = ProcessId { pid, start: pid.unsigned_abs().into() };
-        Process { id, parent, group, state: b'S', threads: 1, comm: comm.to_owned() }
+        Process { id, parent, group, state: b'S', threads: 1, cpu: 0, comm: comm.to_owned() }
     }
 
     fn pids<'a>(processes: impl IntoIterator<Item = &'a Process>) -> BTreeSet<i32> {

@@ -5,7 +5,8 @@
 //! the program sees, and must not wait for anybody but the readers of its output.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -37,6 +38,9 @@ use link::Link;
 use outlet::{Outlet, Ways};
 use protocol::{Carries, Ended, Hello, Output};
 
+/// Bytes of an error file of PyTorch's that are read.
+const ELASTIC: u64 = 64 * 1024;
+
 /// Why a program was not run.
 #[derive(Debug, thiserror::Error)]
 enum RankError {
@@ -64,6 +68,25 @@ impl Explain for RankError {
     }
 }
 
+/// How a rank ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Who it was, where that is known.
+    pub hello: Hello,
+    /// How.
+    pub ended: Ended,
+    /// Whether a worker has been told; otherwise nobody will explain it but us.
+    pub told: bool,
+}
+
+impl Finished {
+    /// Ends this process as the program ended.
+    #[must_use]
+    pub fn end(&self) -> ExitCode {
+        end_as(self.ended.status)
+    }
+}
+
 /// Runs the program to its end.
 ///
 /// # Errors
@@ -72,7 +95,7 @@ pub fn run(
     settings: &Settings,
     words: &[OsString],
     env: &Environment,
-) -> Result<ExitCode, Failure> {
+) -> Result<Finished, Failure> {
     let identity = identity::find(env, &hostname());
     if identity.is_none() {
         say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
@@ -88,12 +111,13 @@ pub fn run(
     let chosen = settings.ranks.as_ref().zip(rank).is_none_or(|(set, rank)| set.contains(rank));
     let in_pod = matches!(settings.output, Output::Pod | Output::Both);
     let by_worker = settings.output != Output::Mpirun && identity.is_some();
+    let pid = program.pid.as_raw();
     let hello = |carries| Hello {
         version: 1,
         carries,
         time: Micros::from(SystemTime::now()),
         identity: identity.clone(),
-        pid: program.pid.as_raw(),
+        pid,
         wrapper: std::process::id().cast_signed(),
         command: command(words),
         output: settings.output,
@@ -111,7 +135,7 @@ pub fn run(
         u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
     };
     let count = |number: nix::libc::c_long| u64::try_from(number).unwrap_or(0);
-    outlet.end(Ended {
+    let mut ended = Ended {
         time: Micros::from(SystemTime::now()),
         status: exit.status,
         told: signals::told(),
@@ -121,8 +145,18 @@ pub fn run(
         max_rss_kib: count(exit.usage.ru_maxrss),
         major_faults: count(exit.usage.ru_majflt),
         stderr: String::new(),
-    });
-    Ok(end_as(exit.status))
+        elastic: (!exit.status.success()).then(|| elastic(env)).flatten(),
+    };
+    outlet.end(&mut ended);
+    Ok(Finished { hello: hello(Carries::Reports), ended, told: outlet.has_reports() })
+}
+
+/// What PyTorch's elastic agent keeps of the exception that ended its worker.
+fn elastic(env: &Environment) -> Option<String> {
+    let file = File::open(env.non_empty("TORCHELASTIC_ERROR_FILE")?).ok()?;
+    let mut text = String::new();
+    file.take(ELASTIC).read_to_string(&mut text).ok().filter(|read| *read > 0)?;
+    Some(text)
 }
 
 fn hostname() -> String {

@@ -67,7 +67,7 @@ pub(super) struct Outlet {
     own: [Own; 2],
     reports: Option<Link>,
     files: Option<[RotatingFile; 2]>,
-    stderr_tail: Option<Tail>,
+    stderr_tail: Tail,
     hurry: Hurry<'static>,
     tagged: Vec<u8>,
 }
@@ -115,7 +115,7 @@ impl Outlet {
             worker,
             tagger,
             own,
-            stderr_tail: reports.is_some().then(|| Tail::new(TAIL_LINES, TAIL)),
+            stderr_tail: Tail::new(TAIL_LINES, TAIL),
             reports,
             files,
             hurry: Hurry::new(signals::hurry(), HASTE),
@@ -134,8 +134,8 @@ impl Outlet {
 
     /// Keeps bytes as they came, cut anywhere.
     pub(super) fn keep(&mut self, stream: Stream, bytes: &[u8]) {
-        if let (Stream::Err, Some(tail)) = (stream, &mut self.stderr_tail) {
-            tail.push(bytes);
+        if stream == Stream::Err {
+            self.stderr_tail.push(bytes);
         }
         let Some(files) = &mut self.files else { return };
         if let Err(error) = files[stream.index()].write_all(bytes) {
@@ -183,14 +183,17 @@ impl Outlet {
         }
     }
 
+    /// Whether anybody is told how the program ends.
+    pub(super) fn has_reports(&self) -> bool {
+        self.reports.is_some()
+    }
+
     /// Reports the end, and shows what was held back where the program failed by itself.
-    pub(super) fn end(&mut self, mut ended: Ended) {
-        if let Some(tail) = &self.stderr_tail {
-            ended.stderr = String::from_utf8_lossy(tail.bytes()).into_owned();
-        }
+    pub(super) fn end(&mut self, ended: &mut Ended) {
+        ended.stderr = String::from_utf8_lossy(self.stderr_tail.bytes()).into_owned();
         let then = self.worker.take().map_or(Show::Here, Show::Worker);
         if let Show::Held(tails) = std::mem::replace(&mut self.show, then)
-            && failed_by_itself(&ended)
+            && ended.failed_by_itself()
         {
             let time = Micros::from(SystemTime::now());
             for stream in Stream::BOTH {
@@ -201,14 +204,9 @@ impl Outlet {
             }
         }
         if let Some(link) = &self.reports {
-            link.end(&ended);
+            link.end(ended);
         }
     }
-}
-
-/// Not by a signal that it was told to end by, which is what becomes of ranks when another fails.
-fn failed_by_itself(ended: &Ended) -> bool {
-    !ended.status.success() && ended.told.is_none()
 }
 
 impl Own {

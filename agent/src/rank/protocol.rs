@@ -139,6 +139,17 @@ pub struct Ended {
     pub major_faults: u64,
     /// The last lines of standard error: at most 50, and 32 KiB. Lossy.
     pub stderr: String,
+    /// What `TORCHELASTIC_ERROR_FILE` holds, at most 64 KiB, where it was named and written.
+    #[serde(default)]
+    pub elastic: Option<String>,
+}
+
+impl Ended {
+    /// Not by a signal that it was told to end by, which is what becomes of ranks when another fails.
+    #[must_use]
+    pub fn failed_by_itself(&self) -> bool {
+        !self.status.success() && self.told.is_none()
+    }
 }
 
 /// The header of a frame.
@@ -319,6 +330,7 @@ mod tests {
             max_rss_kib: 4,
             major_faults: 5,
             stderr: "x\n".into(),
+            elastic: None,
         };
         let frame = report(Kind::End, &ended).unwrap();
         assert_eq!(read(&frame).unwrap(), Frame::End(Box::new(ended)));

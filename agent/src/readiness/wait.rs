@@ -53,6 +53,21 @@ pub struct Ready {
     pub spec: HostSpec,
     /// How it is reached.
     pub link: Link,
+    /// How long each step took, in the attempt that succeeded.
+    pub steps: Steps,
+}
+
+/// The steps by which a host becomes ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// Its name to an address.
+    pub resolve: Duration,
+    /// TCP.
+    pub connect: Duration,
+    /// Keys exchanged, both ends proved.
+    pub authenticate: Duration,
+    /// Its hello.
+    pub hello: Duration,
 }
 
 /// How a ready host is reached.
@@ -187,7 +202,9 @@ impl<L: Lookup + Sync> Attempt<L> {
     }
 
     async fn once(&self) -> Result<Ready, HostState> {
-        let here = || Ready { spec: self.host.clone(), link: Link::Here };
+        let begun = Instant::now();
+        let steps = Steps::default();
+        let here = || Ready { spec: self.host.clone(), link: Link::Here, steps };
         if self.own.is_named(&self.host.name) {
             return Ok(here());
         }
@@ -203,12 +220,16 @@ impl<L: Lookup + Sync> Attempt<L> {
         if addresses.iter().any(|address| self.own.is_at(*address)) {
             return Ok(here());
         }
+        let resolve = begun.elapsed();
         self.tell(HostState::Resolved).await;
         let _permit = self.dials.acquire().await;
         let mut last = HostState::NoName("no address".into());
         for address in addresses {
             match self.dial(address).await {
-                Ok(ready) => return Ok(ready),
+                Ok(mut ready) => {
+                    ready.steps.resolve = resolve;
+                    return Ok(ready);
+                }
                 Err(state) => last = state,
             }
         }
@@ -220,13 +241,17 @@ impl<L: Lookup + Sync> Attempt<L> {
         let connection = Connection::dial(address, self.login.clone(), self.limit)
             .await
             .map_err(|error| state_of(&error))?;
+        let (connect, authenticate) = connection.took();
+        let steps = Steps { connect, authenticate, ..Steps::default() };
+        let dialled = Instant::now();
         match timeout(self.limit, greet(&connection)).await {
             Ok(Ok(control)) => {
                 let link = match control {
                     Some(control) => Link::Worker(connection, Box::new(control)),
                     None => Link::Plain(connection),
                 };
-                Ok(Ready { spec: self.host.clone(), link })
+                let hello = dialled.elapsed();
+                Ok(Ready { spec: self.host.clone(), link, steps: Steps { hello, ..steps } })
             }
             Ok(Err(words)) => Err(HostState::Failed(words)),
             Err(_) => Err(HostState::TimedOut("waiting for its hello".into())),

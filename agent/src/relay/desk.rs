@@ -3,6 +3,7 @@
 //! A wrapper connects twice, for its reports and for its lines, so that a report never waits behind
 //! lines that nobody reads. Must not hold more than one frame of each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 
 use super::frames::Frames;
 use super::printer::Print;
+use super::roll::Roll;
 use super::socket::RankSocket;
 use super::{Origin, Part, Piece, Report, Source};
 use crate::rank::protocol::{Carries, Frame, Hello, Kind, Output, read_payload};
@@ -28,6 +30,8 @@ const MOST: usize = 8192;
 pub struct Outlets {
     /// How the printers are to call this desk.
     pub origin: Origin,
+    /// Who runs.
+    pub roll: Arc<Roll>,
     /// Starts and ends.
     pub reports: mpsc::Sender<Report>,
     /// Lines for the launcher's printer.
@@ -87,7 +91,9 @@ async fn report(
     hello: Box<Hello>,
     outlets: &Outlets,
 ) {
-    if outlets.reports.send(Report::Started(source, hello)).await.is_err() {
+    let started = Report::Started(source, hello);
+    outlets.roll.note(&started);
+    if outlets.reports.send(started).await.is_err() {
         return;
     }
     let ended = match frames.next(&mut stream).await {
@@ -97,8 +103,10 @@ async fn report(
         },
         Ok(_) | Err(_) => None,
     };
+    let ended = Report::Ended(source, ended);
+    outlets.roll.note(&ended);
     // Nobody listens any more where the launch is over.
-    let _ = outlets.reports.send(Report::Ended(source, ended)).await;
+    let _ = outlets.reports.send(ended).await;
 }
 
 async fn show(
@@ -128,6 +136,7 @@ async fn show(
     while wanted {
         match frames.next(&mut stream).await {
             Ok(Some((kind @ (Kind::Stdout | Kind::Stderr), payload))) => {
+                outlets.roll.wrote();
                 wanted = send(Part::Frame(kind, payload)).await;
             }
             Ok(_) => break,

@@ -14,6 +14,7 @@ pub mod desk;
 mod frames;
 pub mod mux;
 pub mod printer;
+pub mod roll;
 pub mod socket;
 
 use bytes::Bytes;
@@ -38,6 +39,17 @@ pub enum Report {
     Started(Source, Box<Hello>),
     /// It ended; none: the wrapper was killed and could not say how.
     Ended(Source, Option<Box<Ended>>),
+}
+
+impl Report {
+    /// Whether it tells of an end that is no success.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        match self {
+            Self::Started(..) => false,
+            Self::Ended(_, ended) => ended.as_ref().is_none_or(|ended| !ended.status.success()),
+        }
+    }
 }
 
 /// A piece of what one wrapper shows.

@@ -172,6 +172,7 @@ pub struct Connection {
     ended: watch::Receiver<Option<String>>,
     peer: SocketAddr,
     local: SocketAddr,
+    took: (Duration, Duration),
 }
 
 impl Connection {
@@ -180,7 +181,8 @@ impl Connection {
     /// # Errors
     /// See [`DialError`].
     pub async fn dial(peer: SocketAddr, login: Login, limit: Duration) -> Result<Self, DialError> {
-        let deadline = Instant::now() + limit;
+        let begun = Instant::now();
+        let deadline = begun + limit;
         let stream = timeout_at(deadline, TcpStream::connect(peer))
             .await
             .map_err(|_| DialError::TimedOut("connecting"))?
@@ -189,6 +191,7 @@ impl Connection {
                 io::ErrorKind::TimedOut => DialError::TimedOut("connecting"),
                 _ => DialError::Unreachable(error),
             })?;
+        let connected = Instant::now();
         let local = stream.local_addr().map_err(DialError::Unreachable)?;
         stream.set_nodelay(true).map_err(DialError::Unreachable)?;
         let (brake, (ended, ended_rx)) = (Brake::default(), watch::channel(None));
@@ -208,9 +211,18 @@ impl Connection {
             .map_err(|_| DialError::TimedOut("authenticating"))?
             .map_err(DialError::Protocol)?;
         match result {
-            AuthResult::Success => Ok(Self { handle, brake, ended: ended_rx, peer, local }),
+            AuthResult::Success => {
+                let took = (connected - begun, connected.elapsed());
+                Ok(Self { handle, brake, ended: ended_rx, peer, local, took })
+            }
             AuthResult::Failure { .. } => Err(DialError::KeyRefused),
         }
+    }
+
+    /// How long it took to connect, and then to exchange keys and authenticate.
+    #[must_use]
+    pub fn took(&self) -> (Duration, Duration) {
+        self.took
     }
 
     /// The address at the other end.

@@ -3,13 +3,16 @@
 //! Must not act on a message; it says what can be said, and how it travels.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::devices::trouble::OomKills;
 use crate::plan::Family;
 use crate::rank::protocol;
+use crate::relay::roll::Stillness;
 use crate::relay::{Report, Source};
 
 /// The subsystem's name on the wire. A peer that refuses it is a plain SSH server.
@@ -62,6 +65,42 @@ pub struct RankSeen {
     pub pid: i32,
 }
 
+/// How often workers give signs of life, and when they are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Between two of them.
+    pub interval: Duration,
+    /// How many in a row may be missing.
+    pub misses: u32,
+}
+
+impl Heartbeat {
+    /// How long a worker may be silent.
+    #[must_use]
+    pub fn patience(self) -> Duration {
+        self.interval * self.misses
+    }
+}
+
+/// For how long the ranks of a host have not done anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Still {
+    /// Milliseconds since any of them wrote something.
+    pub silent_ms: u64,
+    /// The one that has used no CPU time for the longest.
+    pub rank: u32,
+    /// Milliseconds for which it has used none.
+    pub idle_ms: u64,
+}
+
+impl From<Stillness> for Still {
+    fn from(stillness: Stillness) -> Self {
+        let ms = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let Stillness { wrote, rank, moved } = stillness;
+        Self { silent_ms: ms(wrote), rank, idle_ms: ms(moved) }
+    }
+}
+
 /// From the launcher to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
@@ -73,8 +112,17 @@ pub enum ToWorker {
         /// Where the launcher listens for this, by the address that the worker sees it at.
         address: SocketAddr,
     },
-    /// Look for ranks and report them whenever they change, until the connection ends.
-    WatchRanks,
+    /// Look for ranks and report them whenever they change, and give signs of life, until the
+    /// connection ends.
+    Watch {
+        /// Milliseconds between two signs of life.
+        heartbeat_ms: u64,
+    },
+    /// Send a signal to the ranks that have a wrapper.
+    SignalRanks {
+        /// Its number.
+        signal: i32,
+    },
     /// End everything that this connection started: SIGTERM, then SIGKILL after the grace.
     End {
         /// Milliseconds in which it may end by itself first.
@@ -101,6 +149,18 @@ pub enum ToLauncher {
     Ranks {
         /// In ascending order.
         ranks: Vec<RankSeen>,
+    },
+    /// This worker is there.
+    Heartbeat {
+        /// How long its ranks have been still; none where it has none.
+        still: Option<Still>,
+    },
+    /// The kernel's OOM killer took processes here.
+    OomKilled(OomKills),
+    /// File systems here have no room left.
+    Full {
+        /// Where they are mounted.
+        paths: Vec<String>,
     },
     /// The program of a rank was started.
     RankStarted {
@@ -204,7 +264,7 @@ mod tests {
     #[test]
     fn messages_survive_any_cut() {
         let messages = [
-            ToWorker::WatchRanks,
+            ToWorker::Watch { heartbeat_ms: 5000 },
             ToWorker::End { patience_ms: 0, grace_ms: 10_000 },
             ToWorker::CallBack {
                 name: "pi-launcher".into(),

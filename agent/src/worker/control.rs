@@ -12,10 +12,13 @@ use tokio::sync::mpsc;
 use super::call_back::call_back;
 use super::session::Line;
 use super::{ConnectionId, Worker, ranks};
-use crate::ssh::control::{self, Frames, ToLauncher, ToWorker};
+use crate::ssh::control::{self, Frames, Still, ToLauncher, ToWorker};
 
 /// Answers that may wait to be sent.
 const ANSWERS: usize = 64;
+
+/// No launcher needs signs of life more often, milliseconds.
+const LEAST_HEARTBEAT: u64 = 50;
 
 /// Serves a launcher until the channel closes.
 pub async fn serve(line: Line) {
@@ -76,6 +79,27 @@ pub async fn serve(line: Line) {
     let _ = write.close().await;
 }
 
+/// Gives signs of life until nobody listens.
+async fn heartbeats(
+    connection: ConnectionId,
+    worker: Arc<Worker>,
+    answers: mpsc::Sender<ToLauncher>,
+    pause: Duration,
+) {
+    let roll = worker.roll(connection);
+    loop {
+        worker.tell_of_oom(connection).await;
+        let still = roll.still().map(Still::from);
+        if answers.send(ToLauncher::Heartbeat { still }).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = answers.closed() => return,
+        }
+    }
+}
+
 /// Starts what a message asks for; nothing here waits, so that the next message is heard.
 fn act(
     message: ToWorker,
@@ -90,12 +114,15 @@ fn act(
                 let _ = answers.send(call_back(&name, address).await).await;
             });
         }
-        ToWorker::WatchRanks => {
+        ToWorker::Watch { heartbeat_ms } => {
+            let pause = Duration::from_millis(heartbeat_ms.max(LEAST_HEARTBEAT));
+            tokio::spawn(heartbeats(connection, Arc::clone(&worker), answers.clone(), pause));
             tokio::spawn(async move {
                 let report = |ranks| ToLauncher::Ranks { ranks };
                 ranks::watch(worker.command_started(), &answers, report).await;
             });
         }
+        ToWorker::SignalRanks { signal } => worker.roll(connection).signal(signal),
         ToWorker::End { patience_ms, grace_ms } => {
             tokio::spawn(async move {
                 let [patience, grace] = [patience_ms, grace_ms].map(Duration::from_millis);

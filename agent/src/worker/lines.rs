@@ -45,7 +45,8 @@ pub async fn serve(line: Line) {
     let (reports, said) = mpsc::channel(REPORTS);
     let (close, closing) = watch::channel(false);
     let pod = if pod_log { worker.log() } else { None };
-    let outlets = Outlets { origin: Origin(link.id.0), reports, launcher: pieces, pod };
+    let (origin, roll) = (Origin(link.id.0), worker.roll(link.id));
+    let outlets = Outlets { origin, roll, reports, launcher: pieces, pod };
     let desk = desk::serve(socket, outlets, closing);
     let (granted, grants) = watch::channel(window);
     let listening = async {
@@ -106,6 +107,10 @@ impl Messages {
 /// Hands reports to the launcher of this connection.
 async fn hand_on(mut said: mpsc::Receiver<Report>, worker: &Arc<Worker>, id: ConnectionId) {
     while let Some(report) = said.recv().await {
+        if report.is_failure() {
+            // First, so that whoever hears of the end knows the reason.
+            worker.tell_of_trouble(id).await;
+        }
         worker.tell_launcher(id, report.into()).await;
     }
 }

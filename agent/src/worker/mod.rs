@@ -6,18 +6,21 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::variables::MUSTER_RANK_SOCKET;
+use crate::devices::host::Roots;
+use crate::devices::trouble::{OomCounter, PLACES, full};
 use crate::process::end::{Ended, end, settle};
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
 use crate::process::spawn::{Child, SpawnError};
 use crate::process::tree::ProcessId;
 use crate::relay::printer::{Print, Printer};
+use crate::relay::roll::Roll;
 use crate::ssh::control::{Hello, ToLauncher};
 use crate::ssh::keys::JobKey;
 use crate::text::matches;
@@ -80,6 +83,9 @@ struct Launcher {
     answers: mpsc::Sender<ToLauncher>,
     /// Where wrappers find the desk of this launch, while it is open.
     ranks_find: Option<String>,
+    /// Its ranks.
+    roll: Arc<Roll>,
+    oom: Arc<Mutex<OomCounter>>,
 }
 
 /// How far the end of a worker is.
@@ -180,13 +186,44 @@ impl Worker {
 
     /// Notes that this connection is a launcher's: what it starts must not outlive it.
     pub fn is_launcher(&self, connection: ConnectionId, answers: mpsc::Sender<ToLauncher>) {
-        self.launchers().insert(connection.0, Launcher { answers, ranks_find: None });
+        let launcher = Launcher {
+            answers,
+            ranks_find: None,
+            roll: Arc::default(),
+            oom: Arc::new(Mutex::new(OomCounter::new(Roots::default()))),
+        };
+        self.launchers().insert(connection.0, launcher);
     }
 
     /// Notes where the wrappers of what this launcher starts find its desk.
     pub fn ranks_find(&self, connection: ConnectionId, socket: Option<String>) {
         if let Some(launcher) = self.launchers().get_mut(&connection.0) {
             launcher.ranks_find = socket;
+        }
+    }
+
+    /// The ranks of this launcher.
+    #[must_use]
+    pub fn roll(&self, connection: ConnectionId) -> Arc<Roll> {
+        self.launchers().get(&connection.0).map(|of| Arc::clone(&of.roll)).unwrap_or_default()
+    }
+
+    /// Tells the launcher of OOM kills since it was last told, if there were any.
+    pub async fn tell_of_oom(&self, connection: ConnectionId) {
+        let counter = self.launchers().get(&connection.0).map(|of| Arc::clone(&of.oom));
+        let kills = counter
+            .and_then(|counter| counter.lock().unwrap_or_else(PoisonError::into_inner).look());
+        if let Some(kills) = kills {
+            self.tell_launcher(connection, ToLauncher::OomKilled(kills)).await;
+        }
+    }
+
+    /// Tells the launcher what may be the reason for a failure here.
+    pub async fn tell_of_trouble(&self, connection: ConnectionId) {
+        self.tell_of_oom(connection).await;
+        let paths = full(&PLACES);
+        if !paths.is_empty() {
+            self.tell_launcher(connection, ToLauncher::Full { paths }).await;
         }
     }
 

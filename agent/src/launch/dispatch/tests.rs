@@ -1,7 +1,17 @@
 //! The policy as stories: what happens, and what follows.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::launch::event::Event::*;
+use crate::launch::witness::{Witness, verdict};
+use crate::outcome::{ExitPolicy, Rules, Verdict};
+use crate::output::Identity;
+use crate::output::Returns;
+use crate::output::clock::Micros;
+use crate::output::tag::{Format, Style};
+use crate::plan::Family;
+use crate::rank::protocol::{self, Carries, Hello, Output};
 
 fn host(name: &str) -> HostName {
     HostName::from(name)
@@ -18,7 +28,64 @@ fn expected() -> Expected {
         agent_is_ours: true,
         daemons_detach: false,
         grace: Duration::from_secs(10),
+        stall: Some(Duration::from_secs(60)),
     }
+}
+
+fn gone() -> Loss {
+    Loss::Connection("gone".into())
+}
+
+/// The wrapper of a rank says that it has been started.
+fn started(on: &str, rank: u32) -> Event {
+    let identity = Some(Identity { rank, size: Some(2), host: on.into(), ..Identity::default() });
+    let style = Style {
+        format: Format::Prefix,
+        timestamps: false,
+        color: false,
+        returns: Returns::Collapse,
+        max_line: 65536,
+    };
+    let hello = Hello {
+        version: 1,
+        carries: Carries::Reports,
+        time: Micros(0),
+        identity,
+        pid: 7,
+        wrapper: 6,
+        command: "./app".into(),
+        output: Output::Launcher,
+        shown: true,
+        style,
+    };
+    Rank(host(on), Report::Started(Source(rank), Box::new(hello)))
+}
+
+/// It says how the rank ended, in this second.
+fn ended(on: &str, rank: u32, status: WaitStatus, told: Option<i32>, second: u64) -> Event {
+    let ended = protocol::Ended {
+        time: Micros(second * 1_000_000),
+        status,
+        told,
+        wall_us: 1,
+        user_us: 0,
+        system_us: 0,
+        max_rss_kib: 0,
+        major_faults: 0,
+        stderr: String::new(),
+        elastic: None,
+    };
+    Rank(host(on), Report::Ended(Source(rank), Some(Box::new(ended))))
+}
+
+/// The wrapper was killed.
+fn vanished(on: &str, rank: u32) -> Event {
+    Rank(host(on), Report::Ended(Source(rank), None))
+}
+
+fn still(on: &str, rank: u32, silent: u64, idle: u64) -> Event {
+    let still = crate::ssh::control::Still { silent_ms: silent * 1000, rank, idle_ms: idle * 1000 };
+    Event::Still(host(on), Some(still))
 }
 
 fn ranks(numbers: &[u32]) -> Vec<RankSeen> {
@@ -29,16 +96,27 @@ const fn exited(code: u8) -> WaitStatus {
     WaitStatus::Exited(code)
 }
 
-/// Plays the events and returns the outcome, if it came to one.
-fn play(expected: Expected, events: Vec<Event>) -> (Vec<Response>, Option<Outcome>) {
+const fn killed() -> WaitStatus {
+    WaitStatus::Signaled { signal: 9, core: false }
+}
+
+/// Plays the events and returns the verdict, if it came to one.
+fn play(expected: Expected, events: Vec<Event>) -> (Vec<Response>, Option<Verdict>) {
     let mut dispatch = Dispatch::new(expected);
-    let responses: Vec<Response> =
-        events.into_iter().flat_map(|event| dispatch.handle(event)).collect();
-    let outcome = responses.iter().find_map(|response| match response {
-        Response::Finish(outcome) => Some(outcome.clone()),
+    let mut witness = Witness::new(Family::Mpich);
+    let mut responses = Vec::new();
+    for (second, event) in events.into_iter().enumerate() {
+        witness.see(&event, Micros(second as u64 * 1_000_000));
+        responses.extend(dispatch.handle(event));
+    }
+    let ending = responses.iter().find_map(|response| match response {
+        Response::Finish(ending) => Some(ending.clone()),
         _ => None,
     });
-    (responses, outcome)
+    let rules = Arc::new(Rules::built_in().unwrap());
+    let verdict =
+        |ending| verdict(&witness.facts(&ending, b"", &rules), &rules, ExitPolicy::Application);
+    (responses, ending.map(verdict))
 }
 
 fn cleared() -> [Event; 2] {
@@ -58,9 +136,8 @@ fn how_launches_end() {
         ("a rank failed", [&reached()[..], &[MpirunEnded(exited(3))], &cleared()].concat(), 3),
         (
             "mpirun was killed",
-            [&[MpirunEnded(WaitStatus::Signaled { signal: 9, core: false })][..], &cleared()]
-                .concat(),
-            137,
+            [&[MpirunEnded(killed())][..], &cleared()].concat(),
+            143,
         ),
         (
             "all ranks on the launcher, reported as success",
@@ -86,7 +163,7 @@ fn how_launches_end() {
             "a worker is lost, and Open MPI 5 says 0",
             [
                 &reached()[..],
-                &[WorkerLost(host("b"), "gone".into()), MpirunEnded(exited(0))],
+                &[WorkerLost(host("b"), gone()), MpirunEnded(exited(0))],
                 &[WorkerCleared(host("a"), 0, 0)],
             ]
             .concat(),
@@ -97,7 +174,7 @@ fn how_launches_end() {
             [
                 &reached()[..],
                 &[MpirunEnded(exited(205)), WorkerCleared(host("a"), 0, 0)],
-                &[WorkerLost(host("b"), "no sign of life".into())],
+                &[WorkerLost(host("b"), gone())],
             ]
             .concat(),
             172,
@@ -106,7 +183,7 @@ fn how_launches_end() {
             "a worker is lost, and Open MPI 5 notices first and says 0",
             [
                 &reached()[..],
-                &[MpirunEnded(exited(0)), WorkerLost(host("b"), "no sign of life".into())],
+                &[MpirunEnded(exited(0)), WorkerLost(host("b"), gone())],
                 &[WorkerCleared(host("a"), 0, 0)],
             ]
             .concat(),
@@ -117,7 +194,7 @@ fn how_launches_end() {
             [
                 &reached()[..],
                 &[AgentEnded(host("b"), failed(0)), MpirunEnded(exited(0))],
-                &[WorkerLost(host("b"), "gone".into()), WorkerCleared(host("a"), 0, 0)],
+                &[WorkerLost(host("b"), gone()), WorkerCleared(host("a"), 0, 0)],
             ]
             .concat(),
             0,
@@ -220,7 +297,7 @@ fn how_launches_end() {
             "the first cause stays the cause",
             [
                 &reached()[..],
-                &[WorkerLost(host("b"), "gone".into()), Stop(super::Stop::Terminate)],
+                &[WorkerLost(host("b"), gone()), Stop(super::Stop::Terminate)],
                 &[MpirunEnded(exited(1)), WorkerCleared(host("a"), 0, 0)],
             ]
             .concat(),
@@ -249,10 +326,8 @@ fn ranks_where_none_were_planned_end_the_job_and_are_named() {
     );
     let outcome = outcome.unwrap();
     assert_eq!(outcome.code, 90);
-    assert_eq!(
-        outcome.lines,
-        ["planned: a x 1, b x 1", "seen:    l x 2", "mpirun never reached: a, b"]
-    );
+    let words = "planned: a x 1, b x 1; seen: l x 2; mpirun never reached a, b";
+    assert!(outcome.evidence[0].text.contains(words), "{outcome:?}");
 }
 
 #[test]
@@ -284,7 +359,8 @@ fn who_runs_where_is_said_once_all_are_there() {
         Ranks(host("b"), ranks(&[])),
     ];
     let (responses, _) = play(expected(), events);
-    assert_eq!(responses, [Response::Say("2 ranks run: a x 1, b x 1".into())]);
+    let words = "2 ranks run: a x 1, b x 1".to_owned();
+    assert_eq!(responses, [Response::State(State::Running, words.clone()), Response::Say(words)]);
 }
 
 #[test]
@@ -297,4 +373,101 @@ fn alone_on_this_machine_nothing_is_waited_for() {
     };
     let events = vec![Ranks(host("l"), ranks(&[0, 1])), MpirunEnded(exited(0))];
     assert_eq!(play(alone, events).1.unwrap().code, 0);
+}
+
+/// Two ranks run, one on each worker.
+fn running() -> Vec<Event> {
+    [&reached()[..], &[started("a", 0), started("b", 1)]].concat()
+}
+
+#[test]
+fn the_first_failure_ends_the_job_and_is_the_culprit() {
+    let stories: Vec<(&str, Vec<Event>, u8, Option<u32>)> = vec![
+        (
+            "a rank exits with 3, the other obeys SIGTERM",
+            vec![
+                ended("b", 1, exited(3), None, 10),
+                ended("a", 0, WaitStatus::Signaled { signal: 15, core: false }, Some(15), 11),
+                MpirunEnded(exited(3)),
+            ],
+            3,
+            Some(1),
+        ),
+        (
+            "two fail on their own, the later one reports first",
+            vec![
+                ended("a", 0, exited(4), None, 11),
+                ended("b", 1, exited(3), None, 10),
+                MpirunEnded(exited(4)),
+            ],
+            3,
+            Some(1),
+        ),
+        (
+            "a rank is killed together with its wrapper, and mpirun hangs",
+            vec![
+                vanished("b", 1),
+                Timer(super::Timer::Vanished),
+                ended("a", 0, WaitStatus::Signaled { signal: 15, core: false }, Some(15), 11),
+                Timer(super::Timer::Follow),
+                Timer(super::Timer::Follow),
+                MpirunEnded(killed()),
+            ],
+            80,
+            Some(1),
+        ),
+        (
+            "a rank is killed for want of memory",
+            vec![
+                OomKilled(
+                    host("b"),
+                    crate::devices::trouble::OomKills { kills: 1, limit: Some(1), peak: Some(1) },
+                ),
+                ended("b", 1, killed(), None, 4),
+                MpirunEnded(exited(137)),
+            ],
+            83,
+            Some(1),
+        ),
+        (
+            "no rank makes progress",
+            vec![still("a", 0, 61, 1), still("b", 1, 70, 65), MpirunEnded(killed())],
+            177,
+            Some(1),
+        ),
+    ];
+    for (story, events, code, rank) in stories {
+        let events = [running(), events, cleared().to_vec()].concat();
+        let (responses, verdict) = play(expected(), events);
+        let verdict = verdict.unwrap_or_else(|| panic!("{story}: never ends: {responses:?}"));
+        assert_eq!((verdict.code, verdict.culprit.rank), (code, rank), "{story}: {verdict:?}");
+        assert!(responses.contains(&Response::SignalRanks(SIGTERM)), "{story}: {responses:?}");
+    }
+}
+
+#[test]
+fn ranks_have_their_grace_and_mpirun_follows_them() {
+    let stop = Stop(super::Stop::Terminate);
+    let (responses, _) = play(expected(), [running(), vec![stop.clone()]].concat());
+    assert!(responses.contains(&Response::SignalRanks(SIGTERM)), "{responses:?}");
+    assert!(!responses.contains(&Response::Signal(SIGTERM)), "{responses:?}");
+    // mpirun may end before its ranks have had their grace; they keep it.
+    let (responses, _) = play(expected(), [running(), vec![stop, MpirunEnded(exited(1))]].concat());
+    let (patience, grace) = (Duration::from_secs(10), LEFTOVER_GRACE);
+    assert!(responses.contains(&Response::ClearWorkers { patience, grace }), "{responses:?}");
+}
+
+#[test]
+fn a_job_with_some_progress_has_not_stalled() {
+    let calm = [
+        // Somebody writes; everybody computes; the last one is gone.
+        vec![still("a", 0, 5, 99), still("b", 1, 99, 99)],
+        vec![still("a", 0, 99, 5), still("b", 1, 99, 5)],
+        vec![still("a", 0, 99, 59)],
+    ];
+    for events in calm {
+        let (responses, _) = play(expected(), events.clone());
+        let told = |response: &Response| matches!(response, Response::Signal(_));
+        assert!(!responses.iter().any(told), "{events:?} {responses:?}");
+    }
 }

@@ -99,6 +99,9 @@ impl Case {
     /// A worker or a daemon was lost.
     pub(super) fn host(event: &HostEvent) -> Self {
         let class = match event.what {
+            HostFact::DaemonFailed { status: WaitStatus::Exited(126 | 127), .. } => {
+                Class::CommandNotFound
+            }
             HostFact::DaemonFailed { .. } => Class::DaemonFailed,
             _ => Class::WorkerLost,
         };

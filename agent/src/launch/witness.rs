@@ -1,0 +1,224 @@
+//! Keeps what a launch has seen, as facts for the verdict.
+//!
+//! Must not decide: the policy names the cause of an end, `outcome` weighs it. Pure; the time of an event
+//! is handed in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::event::{Cause, Ending, Event, Loss};
+use crate::exit::Class;
+use crate::ids::HostName;
+use crate::outcome::facts::{
+    ElasticError, Facts, HostEvent, HostFact, RankEnd, StageFailure, Stall, Told, Usage,
+};
+use crate::outcome::scan::Source as From;
+use crate::outcome::{ExitPolicy, Rules, Scanner, Verdict, classify, facts};
+use crate::output::clock::Micros;
+use crate::plan::Family;
+use crate::process::status::WaitStatus;
+use crate::rank::protocol::{Ended, Hello};
+use crate::relay::{Report, Source};
+use crate::ssh::remote;
+
+/// Ends of ranks that are kept: those that failed come first.
+const ENDS: usize = 256;
+
+const SIGKILL: WaitStatus = WaitStatus::Signaled { signal: nix::libc::SIGKILL, core: false };
+
+/// What has been seen so far.
+#[derive(Debug)]
+pub struct Witness {
+    family: Family,
+    running: HashMap<(HostName, Source), Box<Hello>>,
+    /// Ranks whose wrapper was killed.
+    vanished: HashMap<(HostName, Source), (Box<Hello>, Micros)>,
+    ranks: Vec<RankEnd>,
+    hosts: Vec<HostEvent>,
+    elastic: Vec<ElasticError>,
+    /// When a host was first said to be in trouble.
+    trouble: HashMap<HostName, Micros>,
+    told: Option<Micros>,
+    stalled: Option<u64>,
+}
+
+impl Witness {
+    /// Has seen nothing. A daemon is called as in `family`.
+    #[must_use]
+    pub fn new(family: Family) -> Self {
+        Self {
+            family,
+            running: HashMap::new(),
+            vanished: HashMap::new(),
+            ranks: Vec::new(),
+            hosts: Vec::new(),
+            elastic: Vec::new(),
+            trouble: HashMap::new(),
+            told: None,
+            stalled: None,
+        }
+    }
+
+    /// Notes what an event tells.
+    pub fn see(&mut self, event: &Event, now: Micros) {
+        match event {
+            Event::Stop(_) | Event::ParentGone => drop(self.told.get_or_insert(now)),
+            Event::Rank(host, Report::Started(source, hello)) => {
+                self.running.insert((host.clone(), *source), hello.clone());
+            }
+            Event::Rank(host, Report::Ended(source, ended)) => {
+                let key = (host.clone(), *source);
+                let Some(hello) = self.running.remove(&key) else { return };
+                match ended {
+                    Some(ended) => self.ended(host, &hello, ended),
+                    None => drop(self.vanished.insert(key, (hello, now))),
+                }
+            }
+            Event::OomKilled(host, oom) => {
+                let (kills, limit, peak) = (oom.kills, oom.limit, oom.peak);
+                self.host(host, now, HostFact::OomKill { kills, limit, peak });
+            }
+            Event::Full(host, paths) => {
+                for path in paths {
+                    self.host(host, now, HostFact::DiskFull { path: path.clone() });
+                }
+            }
+            Event::WorkerLost(host, loss) => {
+                let since = match loss {
+                    Loss::Connection(_) => now,
+                    Loss::Silent { time, .. } => {
+                        let time = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                        Micros(now.0.saturating_sub(time))
+                    }
+                };
+                self.trouble.entry(host.clone()).or_insert(since);
+            }
+            Event::WorkerStopping(host, _) | Event::AgentEnded(host, _) => {
+                self.trouble.entry(host.clone()).or_insert(now);
+            }
+            Event::Still(_, still) => {
+                self.stalled = still.map(|still| still.idle_ms / 1000);
+            }
+            Event::MpirunEnded(_)
+            | Event::Timer(_)
+            | Event::AgentCalled(_)
+            | Event::AgentStopped(_)
+            | Event::Ranks(..)
+            | Event::WorkerCleared(..) => {}
+        }
+    }
+
+    fn host(&mut self, host: &HostName, at: Micros, what: HostFact) {
+        self.hosts.push(HostEvent { host: host.short().to_owned(), pod: None, at, what });
+    }
+
+    /// Notes how a rank ended.
+    pub fn ended(&mut self, host: &HostName, hello: &Hello, ended: &Ended) {
+        if self.ranks.len() >= ENDS && !ended.failed_by_itself() {
+            return;
+        }
+        let usage = Usage {
+            wall_us: ended.wall_us,
+            user_us: ended.user_us,
+            system_us: ended.system_us,
+            max_rss_kib: ended.max_rss_kib,
+        };
+        let rank = hello.identity.as_ref().map(|identity| identity.rank);
+        let elastic = ended.elastic.as_deref();
+        self.elastic.extend(elastic.and_then(|text| ElasticError::parse(rank, text.as_bytes())));
+        let told = ended.told.is_some();
+        let end = rank_end(host, hello, ended.status, told, ended.time);
+        self.ranks.push(RankEnd { usage, stderr: ended.stderr.clone(), ..end });
+    }
+
+    /// The facts of a launch that ended so; `said` is what mpirun printed and carried.
+    #[must_use]
+    pub fn facts(mut self, ending: &Ending, said: &[u8], rules: &Arc<Rules>) -> Facts {
+        let mut scanner = Scanner::new(Arc::clone(rules));
+        for line in said.split(|byte| *byte == b'\n') {
+            scanner.line(&From::Mpirun, &facts::Culprit::default(), line);
+        }
+        let mut facts = Facts {
+            mpirun: Some(ending.mpirun),
+            findings: scanner.findings(),
+            elastic: std::mem::take(&mut self.elastic),
+            ..Facts::default()
+        };
+        let at = |witness: &Self, host: &HostName| {
+            witness.trouble.get(host).copied().unwrap_or(Micros(0))
+        };
+        match &ending.cause {
+            None | Some(Cause::Rank) => {}
+            Some(Cause::Told(stop)) => {
+                let at = self.told.unwrap_or(Micros(0));
+                facts.told = Some(Told { signal: stop.number(), at });
+            }
+            Some(Cause::Vanished(host, source)) => {
+                if let Some((hello, at)) = self.vanished.get(&(host.clone(), *source)) {
+                    self.ranks.push(rank_end(host, hello, SIGKILL, false, *at));
+                }
+            }
+            Some(Cause::Lost(host, loss)) => {
+                let what = match loss {
+                    Loss::Connection(reason) => HostFact::ConnectionLost { reason: reason.clone() },
+                    Loss::Silent { missed, .. } => HostFact::HeartbeatsMissed { missed: *missed },
+                };
+                self.host(host, at(&self, host), what);
+            }
+            Some(Cause::Evicted(host)) => self.host(host, at(&self, host), HostFact::ToldToStop),
+            Some(Cause::Daemon(host, ended)) => {
+                let what = match ended {
+                    remote::Ended::Status(status) => HostFact::DaemonFailed {
+                        program: self.family.daemon().to_owned(),
+                        status: *status,
+                    },
+                    remote::Ended::Lost(reason) => {
+                        HostFact::ConnectionLost { reason: reason.clone() }
+                    }
+                };
+                self.host(host, at(&self, host), what);
+            }
+            Some(Cause::Misplaced(words)) => {
+                facts.stage = Some(StageFailure {
+                    class: Class::Placement,
+                    words: format!("place the ranks as planned: {words}"),
+                    hint: None,
+                });
+            }
+            Some(Cause::Stalled(_, rank)) => {
+                let seconds = self.stalled.unwrap_or(0);
+                facts.stall = Some(Stall { seconds, rank: Some(*rank) });
+            }
+        }
+        facts.ranks = self.ranks;
+        facts.hosts = self.hosts;
+        facts
+    }
+}
+
+/// The verdict over a launch.
+#[must_use]
+pub fn verdict(facts: &Facts, rules: &Arc<Rules>, policy: ExitPolicy) -> Verdict {
+    let mut verdict = classify(facts, rules, policy);
+    // Who pressed Ctrl-C, or closed the pipe, gets the code that a shell gives it.
+    if let (Class::Terminated, Some(told)) = (verdict.class, facts.told) {
+        verdict.code = WaitStatus::Signaled { signal: told.signal, core: false }.shell_code();
+    }
+    verdict
+}
+
+fn rank_end(host: &HostName, hello: &Hello, status: WaitStatus, told: bool, at: Micros) -> RankEnd {
+    let identity = hello.identity.clone().unwrap_or_default();
+    RankEnd {
+        rank: identity.rank,
+        local_rank: identity.local_rank,
+        host: host.short().to_owned(),
+        pid: hello.pid,
+        program: hello.command.clone(),
+        status,
+        told,
+        at,
+        usage: Usage::default(),
+        stderr: String::new(),
+    }
+}
