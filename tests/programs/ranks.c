@@ -4,6 +4,9 @@
  *   ranks sleep SECONDS             the same, with a pause before the end (fractions allowed)
  *   ranks spin                      the same, then compute until killed
  *   ranks lines COUNT               the same, then COUNT numbered lines on stdout and on stderr, with checksums
+ *   ranks checkpoint SECONDS        the same, then wait for SIGTERM, save for so long, end well
+ *   ranks hang RANK                 RANK sleeps for ever, the others wait for it
+ *   ranks fill PATH RANK            RANK writes to PATH until there is no room, and says so
  *   ranks exit CODE RANK [WHEN]     RANK leaves with CODE; WHEN: before-init, after-init (default), after-finalize
  *   ranks abort CODE RANK           RANK calls MPI_Abort(CODE)
  *   ranks segv RANK                 RANK writes through a null pointer
@@ -89,8 +92,37 @@ static void write_lines(long count) {
     for (int stream = 0; stream < 2; stream++) write_all(stream + 1, blocks[stream], used[stream]);
 }
 
+static volatile sig_atomic_t told;
+
+static void on_term(int signal) {
+    told = signal;
+}
+
+static void checkpoint(double seconds) {
+    struct sigaction action = {.sa_handler = on_term};
+    sigset_t mask, before;
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGTERM);
+    sigprocmask(SIG_BLOCK, &mask, &before);
+    sigaction(SIGTERM, &action, NULL);
+    say("waits");
+    while (!told) sigsuspend(&before);
+    pause_for(seconds);
+    say("saved");
+}
+
+static void fill(const char *path) {
+    static char block[1 << 16];
+    FILE *file = fopen(path, "w");
+    while (file != NULL && fwrite(block, sizeof block, 1, file) == 1 && fflush(file) == 0) continue;
+    perror(path);
+    _exit(1);
+}
+
 static void fail(int argc, char **argv) {
     const char *how = argv[1];
+    if (strcmp(how, "fill") == 0) fill(argv[2]);
+    while (strcmp(how, "hang") == 0) pause_for(3600);
     if (strcmp(how, "exit") == 0) _exit(atoi(argv[2]));
     if (strcmp(how, "abort") == 0) MPI_Abort(MPI_COMM_WORLD, atoi(argv[2]));
     if (strcmp(how, "signal") == 0) raise(atoi(argv[2]));
@@ -110,11 +142,11 @@ int main(int argc, char **argv) {
     if (argc < 2) usage();
     const char *how = argv[1];
     int calm = strcmp(how, "hello") == 0 || strcmp(how, "sleep") == 0 || strcmp(how, "spin") == 0 ||
-               strcmp(how, "lines") == 0;
-    int counted = strcmp(how, "sleep") == 0 || strcmp(how, "lines") == 0;
+               strcmp(how, "lines") == 0 || strcmp(how, "checkpoint") == 0;
+    int counted = calm && strcmp(how, "hello") != 0 && strcmp(how, "spin") != 0;
     int coded = strcmp(how, "exit") == 0 || strcmp(how, "abort") == 0 || strcmp(how, "signal") == 0 ||
-                strcmp(how, "alloc") == 0;
-    int plain = strcmp(how, "segv") == 0 || strcmp(how, "mpi-error") == 0;
+                strcmp(how, "alloc") == 0 || strcmp(how, "fill") == 0;
+    int plain = strcmp(how, "segv") == 0 || strcmp(how, "hang") == 0 || strcmp(how, "mpi-error") == 0;
     if (!calm && !coded && !plain) usage();
     if (argc < (counted ? 3 : calm ? 2 : coded ? 4 : 3)) usage();
 
@@ -140,6 +172,7 @@ int main(int argc, char **argv) {
     say("hello");
 
     if (strcmp(how, "sleep") == 0) pause_for(atof(argv[2]));
+    if (strcmp(how, "checkpoint") == 0) checkpoint(atof(argv[2]));
     if (strcmp(how, "lines") == 0) write_lines(atol(argv[2]));
     if (strcmp(how, "spin") == 0) {
         for (volatile unsigned long turns = 0;; turns++) continue;

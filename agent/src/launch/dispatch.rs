@@ -26,9 +26,9 @@ const NOTICE: Duration = Duration::from_secs(5);
 /// How long mpirun may outlive daemons that ended well.
 const WIND_DOWN: Duration = Duration::from_secs(30);
 
-/// How long mpirun may outlive the last rank of a job that is ending, before it is asked to end and
-/// again before it is killed.
-const FOLLOW: Duration = Duration::from_millis(300);
+/// How long mpirun may outlive the last rank of a job that is ending. Open MPI 4 takes a second, in
+/// which a SIGTERM makes it crash; Hydra may never notice.
+const FOLLOW: Duration = Duration::from_millis(1200);
 
 /// How long a wrapper's silent end may be a consequence that is about to be explained.
 const EXPLAIN: Duration = Duration::from_millis(500);
@@ -82,7 +82,7 @@ pub struct Dispatch {
     ended_well: BTreeSet<HostName>,
     daemon_ended: Option<(HostName, Ended)>,
     /// Ranks whose wrapper has said that they run.
-    running: BTreeSet<(HostName, Source)>,
+    running: BTreeMap<(HostName, Source), String>,
     vanished: Option<(HostName, Source)>,
     still: BTreeMap<HostName, Still>,
     /// Whether mpirun itself was asked to end.
@@ -103,7 +103,7 @@ impl Dispatch {
             seen: Seen::default(),
             ended_well: BTreeSet::new(),
             daemon_ended: None,
-            running: BTreeSet::new(),
+            running: BTreeMap::new(),
             vanished: None,
             still: BTreeMap::new(),
             asked: false,
@@ -229,11 +229,7 @@ impl Dispatch {
                 responses.extend(self.kill_now());
                 responses
             }
-            (Timer::Follow, Phase::Stopping) if self.asked => self.kill_now(),
-            (Timer::Follow, Phase::Stopping) => {
-                self.asked = true;
-                vec![Response::Signal(SIGTERM), Response::Arm(Timer::Follow, FOLLOW)]
-            }
+            (Timer::Follow, Phase::Stopping) => self.kill_now(),
             (Timer::Kill, Phase::Killing) => {
                 let words = "mpirun does not die: it is stuck in the kernel";
                 let mut responses = vec![Response::Say(words.into())];
@@ -313,7 +309,9 @@ impl Dispatch {
     fn rank(&mut self, host: HostName, report: &Report) -> Vec<Response> {
         let (source, ended) = match report {
             Report::Started(source, hello) => {
-                self.running.insert((host.clone(), *source));
+                let rank = hello.identity.as_ref().map(|identity| identity.rank);
+                let name = rank.map_or_else(|| "a program".to_owned(), |n| format!("rank {n}"));
+                self.running.insert((host.clone(), *source), name);
                 // One that starts while the job ends has missed the signal.
                 let late = self.phase == Phase::Stopping;
                 let mut responses: Vec<Response> =
@@ -327,11 +325,11 @@ impl Dispatch {
             }
             Report::Ended(source, ended) => (*source, ended),
         };
-        self.running.remove(&(host.clone(), source));
+        let name = self.running.remove(&(host.clone(), source)).unwrap_or_default();
         match ended {
             _ if self.phase != Phase::Running => self.all_ended(),
             Some(ended) if ended.failed_by_itself() => {
-                let words = format!("a rank on {host} ended with {}; ending the job", ended.status);
+                let words = format!("{name} on {host}: {}; ending the job", ended.status);
                 self.stop(Cause::Rank, words)
             }
             Some(_) => Vec::new(),
@@ -378,7 +376,7 @@ impl Dispatch {
         let cause = Cause::Lost(host.clone(), loss);
         self.gone_while_clearing(&host, cause.clone());
         let before = self.running.len();
-        self.running.retain(|(on, _)| *on != host);
+        self.running.retain(|(on, _), _| *on != host);
         self.still.remove(&host);
         let mut responses = self.stop(cause, words);
         if responses.is_empty() && self.running.len() < before {

@@ -165,11 +165,13 @@ fn earliest_rank<'f>(facts: &'f Facts, rules: &Arc<Rules>) -> Option<(&'f RankEn
     Some(cause.unwrap_or((first, words)))
 }
 
-/// What a rank said itself: found while it ran, in its last lines, in its error file.
+/// What a rank said itself: found while it ran, in its last lines, in its error file; and what mpirun
+/// said of it by its number.
 fn own_words(end: &RankEnd, facts: &Facts, rules: &Arc<Rules>) -> Vec<Finding> {
     let own = |finding: &&Finding| match finding.source {
         Source::Rank(rank) => rank == end.rank,
-        Source::Mpirun | Source::Log { .. } | Source::Fact => false,
+        Source::Mpirun => finding.culprit.rank == Some(end.rank),
+        Source::Log { .. } | Source::Fact => false,
     };
     let mut words: Vec<Finding> = facts.findings.iter().filter(own).cloned().collect();
     let mut scanner = Scanner::new(Arc::clone(rules));

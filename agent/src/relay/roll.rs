@@ -87,12 +87,16 @@ impl Roll {
         self.lock().wrote = Instant::now();
     }
 
-    /// Sends a signal to every rank. Its wrapper gets it, which passes it on and remembers.
+    /// Sends a signal to every rank: first to the wrapper, which notes that the end was asked for and
+    /// passes on nothing that a muster sends, then to the program.
     pub fn signal(&self, number: i32) {
         let Ok(signal) = Signal::try_from(number) else { return };
         for running in self.lock().running.values() {
-            // Gone only where it has just ended.
-            let _ = kill(Pid::from_raw(running.wrapper), signal);
+            // Gone only where they have just ended. A killed wrapper could not tell how it ended.
+            if signal != Signal::SIGKILL {
+                let _ = kill(Pid::from_raw(running.wrapper), signal);
+            }
+            let _ = kill(Pid::from_raw(running.program), signal);
         }
     }
 

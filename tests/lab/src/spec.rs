@@ -103,6 +103,12 @@ impl HostSpec {
         }
     }
 
+    /// Its short name.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        &self.name
+    }
+
     /// The part of the full name after the short one, such as `pi.default.svc.cluster.local`.
     /// The hostname stays short; /etc/hosts has both, as a kubelet writes it.
     #[must_use]

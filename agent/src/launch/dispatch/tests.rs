@@ -410,7 +410,6 @@ fn the_first_failure_ends_the_job_and_is_the_culprit() {
                 Timer(super::Timer::Vanished),
                 ended("a", 0, WaitStatus::Signaled { signal: 15, core: false }, Some(15), 11),
                 Timer(super::Timer::Follow),
-                Timer(super::Timer::Follow),
                 MpirunEnded(killed()),
             ],
             80,
