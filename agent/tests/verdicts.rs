@@ -197,7 +197,10 @@ mod schema {
                 "type" => {
                     let one = std::slice::from_ref(rule);
                     let types = rule.as_array().map_or(one, Vec::as_slice);
-                    assert!(types.iter().any(|name| is(name.as_str().unwrap(), value)), "{at}: {value}");
+                    assert!(
+                        types.iter().any(|name| is(name.as_str().unwrap(), value)),
+                        "{at}: {value}"
+                    );
                 }
                 "required" => {
                     for name in rule.as_array().unwrap() {

@@ -21,7 +21,7 @@ pub struct Line<'l> {
 }
 
 /// Prefixes, the more telling first. Groups: `rank`, `local`, `host`.
-const PREFIXES: [&str; 25] = [
+const PREFIXES: [&str; 27] = [
     // Open MPI's --tag-output, also Horovod's over it; PRRTE puts the job's name before.
     r"^\[(?:[\w.@-]+@)?\d+,(?<rank>\d+)\] ?<\w+>: ?",
     // horovodrun with gloo.
@@ -39,6 +39,9 @@ const PREFIXES: [&str; 25] = [
     r"^\[cli_(?<rank>\d+)\]: ",
     // Open MPI: [host:pid].
     r"^\[(?<host>[A-Za-z][\w.-]*):\d+\] ",
+    // Open MPI's transports: [host][[job],rank]; job 0 is that of the daemons.
+    r"^\[(?<host>[A-Za-z][\w.-]*)\]\[\[\d+,[1-9]\d*\],(?<rank>\d+)\] ?",
+    r"^\[\[\d+,[1-9]\d*\],(?<rank>\d+)\] ?",
     // UCX: [host:pid:tid], after its time.
     r"^\[(?<host>[A-Za-z][\w.-]*):\d+ *:\d+(?::\d+)?\] +",
     // Hydra; mpiexec speaks of others.
@@ -194,6 +197,8 @@ mod tests {
                 Some("n1"),
             ),
             ("[cli_7]: aborting job:", "aborting job:", Some(7), None, None),
+            ("[n1][[4711,1],3][btl_tcp.c:1:f] x", "[btl_tcp.c:1:f] x", Some(3), None, Some("n1")),
+            ("[[4711,0],3] x", "[[4711,0],3] x", None, None, None),
             ("[proxy:0:1@w2] x", "x", None, None, Some("w2")),
             ("[mpiexec@w0] x", "x", None, None, None),
             ("n1:12:34 [2] NCCL WARN x", "NCCL WARN x", None, Some(2), Some("n1")),

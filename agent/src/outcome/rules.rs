@@ -14,6 +14,9 @@
 //! witness = true                       # whoever prints the line is not the culprit
 //! at_least = 3                         # needs that many lines
 //! despite_zero = true                  # counts although mpirun ended with 0
+//! yields = true                        # to any other rule that knows the same line
+//! recovers = true                      # jobs get over it: not the end if 20 good lines follow
+//! until = ['^\w+Error']                # of a note: hides the lines up to this one, 30 at most
 //! retry = true                         # if a retry helps where the class says otherwise, or not
 //! says = "A rank asked for more device memory than was free."
 //! try = ["lower the batch size"]       # the likeliest first
@@ -119,6 +122,12 @@ pub struct Rule {
     pub at_least: u32,
     /// Whether it counts although the job ended with 0.
     pub despite_zero: bool,
+    /// Whether it makes way for any other rule on the same line.
+    pub yields: bool,
+    /// Whether jobs get over it.
+    pub recovers: bool,
+    /// Up to which line a note hides what follows.
+    pub until: Vec<Pattern>,
     /// Whether a retry helps, where it differs from what the class says.
     pub retry: Option<bool>,
     /// One sentence.

@@ -93,6 +93,12 @@ struct RawRule {
     at_least: Option<u32>,
     #[serde(default)]
     despite_zero: bool,
+    #[serde(default)]
+    yields: bool,
+    #[serde(default)]
+    recovers: bool,
+    #[serde(default)]
+    until: Words,
     retry: Option<bool>,
     says: String,
     #[serde(default, rename = "try")]
@@ -160,6 +166,10 @@ impl Reader<'_> {
             witness: raw.witness,
             at_least: raw.at_least.unwrap_or(1),
             despite_zero: raw.despite_zero,
+            yields: raw.yields,
+            // What is only likely the cause, or a reaction, is often got over.
+            recovers: raw.recovers || matches!(strength?, Strength::Likely | Strength::Echo),
+            until: self.patterns(raw.until, strict),
             retry: raw.retry,
             says: raw.says,
             remedies: raw.remedies,
