@@ -21,7 +21,7 @@ pub struct Line<'l> {
 }
 
 /// Prefixes, the more telling first. Groups: `rank`, `local`, `host`.
-const PREFIXES: [&str; 27] = [
+const PREFIXES: [&str; 28] = [
     // Open MPI's --tag-output, also Horovod's over it; PRRTE puts the job's name before.
     r"^\[(?:[\w.@-]+@)?\d+,(?<rank>\d+)\] ?<\w+>: ?",
     // horovodrun with gloo.
@@ -65,6 +65,7 @@ const PREFIXES: [&str; 27] = [
     r"^[EWIF]\d{4} \d\d:\d\d:\d\d[.\d]* +\d+ [\w/.-]+:\d+\] ",
     // DeepSpeed under pdsh, pdsh itself, clush: a host's name ends with a digit.
     r"^(?<host>[A-Za-z][A-Za-z-]*[\w.-]*\d): ",
+    r"^(?<host>\d{1,3}(?:\.\d{1,3}){3}): ",
     r"^stderr: ",
 ];
 
@@ -213,6 +214,7 @@ mod tests {
             ("[  12.345] Out of memory", "Out of memory", None, None, None),
             ("2024-01-02T03:04:05.6Z node01: x", "x", None, None, Some("node01")),
             ("E0325 20:57:27.62 2606 a/b.py:869] failed", "failed", None, None, None),
+            ("192.0.2.7: boom", "boom", None, None, Some("192.0.2.7")),
             ("worker-1: boom", "boom", None, None, Some("worker-1")),
             ("python3: can't open file", "python3: can't open file", None, None, None),
             ("libc.so.6: boom", "libc.so.6: boom", None, None, None),
