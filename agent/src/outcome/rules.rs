@@ -72,12 +72,6 @@ impl Strength {
         ("cause", Self::Cause),
         ("proof", Self::Proof),
     ];
-
-    /// Its name in a rules file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
-    }
 }
 
 /// A regular expression, compiled when it is first needed.

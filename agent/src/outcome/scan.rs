@@ -12,8 +12,6 @@ use crate::outcome::rules::{Pattern, Rule, Rules, Strength};
 
 pub mod log;
 
-pub use log::{Log, Read};
-
 /// How many lines of one rule are kept: the first, and the next of other culprits.
 const KEPT: usize = 4;
 /// How far after a match a rule looks for the culprit, lines.
@@ -63,8 +61,6 @@ pub struct Finding {
     pub culprit: Culprit,
     /// The application's exit code, where the line tells.
     pub code: Option<u8>,
-    /// Lines of this rule in all.
-    pub count: u64,
     /// Lines of the log after the last of this rule.
     pub after: u64,
 }
@@ -238,7 +234,6 @@ impl Scanner {
                     text: bounded(text),
                     culprit: merge(&merge(&merge(&who, &all), &before), &said),
                     code: code.or(coded),
-                    count: 0,
                     after: 0,
                 },
             );
@@ -301,23 +296,15 @@ impl Scanner {
         self.following.retain(|following| following.left > 0);
     }
 
-    /// Lines so far.
-    #[must_use]
-    pub fn lines(&self) -> u64 {
-        self.lines
-    }
-
     /// What was found, in the order of the lines.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let enough = |r: usize, rule: &Rule| self.counts[r] >= u64::from(rule.at_least);
         let mut all: Vec<Finding> = Vec::new();
-        for (r, rule) in self.rules.all().iter().enumerate().filter(|(r, rule)| enough(*r, rule)) {
-            debug_assert!(self.kept[r].iter().all(|finding| finding.rule.name == rule.name));
-            let after = self.lines - self.lasts[r];
-            let counted =
-                |found: &Finding| Finding { count: self.counts[r], after, ..found.clone() };
-            all.extend(self.kept[r].iter().map(counted));
+        for (r, rule) in self.rules.all().iter().enumerate() {
+            if self.counts[r] >= u64::from(rule.at_least) {
+                let after = self.lines - self.lasts[r];
+                all.extend(self.kept[r].iter().map(|found| Finding { after, ..found.clone() }));
+            }
         }
         all.sort_by_key(|finding| finding.order);
         all
