@@ -7,7 +7,7 @@
 //! name = "cuda-out-of-memory"          # unique; a user's rule replaces a built-in one of its name
 //! class = "gpu-oom"                    # as in `muster explain`
 //! strength = "cause"                   # see below
-//! match = ['CUDA out of memory']       # any of these regular expressions, on the line without prefix
+//! match = ['CUDA out of memory']       # any of these regular expressions, without prefix or with it
 //! unless = ['retrying']                # but none of these
 //! follow = ['Node: +(?<host>\S+)']     # looked for in the next 12 lines, to name the culprit
 //! before = ['RUNNING AT (?<host>\S+)'] # the same in the last 8 lines

@@ -192,7 +192,10 @@ impl Scanner {
         let rules = Arc::clone(&self.rules);
         let matching = |(r, p): &(usize, usize)| {
             let rule = &rules.all()[*r];
-            let found = rule.patterns[*p].regex()?.captures(text)?;
+            let regex = rule.patterns[*p].regex()?;
+            // A user's rule may mean what we take for a prefix.
+            let with_prefix = || regex.captures(&whole).filter(|_| fold.is_none());
+            let found = regex.captures(text).or_else(with_prefix)?;
             let all = found.get(0)?;
             let across = fold.is_none_or(|at| all.start() < at && all.end() > at + 1);
             let spared = |not: &Pattern| not.regex().is_some_and(|not| not.is_match(text));

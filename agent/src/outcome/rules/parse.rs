@@ -186,13 +186,13 @@ impl Reader<'_> {
 }
 
 /// Whether a rule matches a line.
-pub(super) fn knows(rule: &Rule, line: &str) -> bool {
-    let line = crate::outcome::line::strip(line);
-    let text = line.text.as_ref();
-    let any = |patterns: &[Pattern]| {
+fn knows(rule: &Rule, line: &str) -> bool {
+    let stripped = crate::outcome::line::strip(line);
+    let any = |patterns: &[Pattern], text: &str| {
         patterns.iter().filter_map(Pattern::regex).any(|regex| regex.is_match(text))
     };
-    any(&rule.patterns) && !any(&rule.unless)
+    let text = stripped.text.as_ref();
+    (any(&rule.patterns, text) || any(&rule.patterns, line)) && !any(&rule.unless, text)
 }
 
 /// Reads a file. `strict` also compiles every pattern and tries every example.
