@@ -230,10 +230,12 @@ fn first_line(words: &str) -> &str {
     words.lines().next().unwrap_or_default()
 }
 
-/// A rule's remedies, then those of the class.
+/// A rule's remedies, or where it has none those of the class.
 fn advised(found: &Finding, class: Class) -> Vec<String> {
-    let general = advice::remedies(class).iter().map(|&remedy| remedy.to_owned());
-    found.rule.remedies.iter().cloned().chain(general).collect()
+    if !found.rule.remedies.is_empty() {
+        return found.rule.remedies.clone();
+    }
+    advice::remedies(class).iter().map(|&remedy| remedy.to_owned()).collect()
 }
 
 /// Lines of other rules that belong to it: of its class, or about the end.
