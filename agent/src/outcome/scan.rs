@@ -19,6 +19,8 @@ const FOLLOW: u32 = 12;
 /// How far before a match a rule looks for the culprit, lines, and how much of each, bytes.
 const BEFORE: usize = 8;
 const BEFORE_LINE: usize = 256;
+/// After how many matches a rule's lines are no longer looked at, only found.
+const SATURATED: u64 = 256;
 /// How far a note with `until` hides what follows, lines.
 const HIDDEN: u32 = 30;
 /// How many matches may be looking at once.
@@ -127,6 +129,7 @@ impl Scanner {
         let plain = memchr::memchr2(0x1b, 0, line).is_some().then(|| clean(line).into_owned());
         let bytes = plain.as_ref().map_or(line, |text| text.as_bytes());
         rules.candidates(bytes, &mut candidates);
+        self.drop_saturated(&mut candidates);
         let matched =
             !candidates.is_empty() && self.judge(&candidates, source, speaker, bytes, None);
         if let Some((from, before)) = self.folded.take()
@@ -139,6 +142,7 @@ impl Scanner {
             joined.extend_from_slice(bytes.trim_ascii_start());
             joined.truncate(fold + 1 + FOLDED.end());
             rules.candidates(&joined, &mut candidates);
+            self.drop_saturated(&mut candidates);
             if !candidates.is_empty() {
                 self.judge(&candidates, source, speaker, &joined, Some(fold));
             }
@@ -157,6 +161,20 @@ impl Scanner {
         place.clear();
         place.extend_from_slice(&line[..line.len().min(BEFORE_LINE)]);
         self.before.push_back(place);
+    }
+
+    /// Leaves out rules that have matched so often that one more line tells nothing: a log of errors
+    /// alone costs little more than another. A note goes on hiding.
+    fn drop_saturated(&mut self, candidates: &mut Vec<(usize, usize)>) {
+        candidates.retain(|(r, _)| {
+            let rule = &self.rules.all()[*r];
+            let enough = self.counts[*r] >= SATURATED.max(u64::from(rule.at_least));
+            let saturated = enough && rule.strength != Strength::Note;
+            if saturated {
+                self.lasts[*r] = self.lines;
+            }
+            !saturated
+        });
     }
 
     /// Whether a note hides this line.
