@@ -69,8 +69,11 @@ const PREFIXES: [&str; 28] = [
     r"^stderr: ",
 ];
 
-static COMPILED: LazyLock<Vec<Regex>> =
-    LazyLock::new(|| PREFIXES.iter().filter_map(|prefix| Regex::new(prefix).ok()).collect());
+/// With whether a line must begin with a bracket to have it, which spares most lines most of them.
+static COMPILED: LazyLock<Vec<(bool, Regex)>> = LazyLock::new(|| {
+    let compiled = |prefix: &&str| Some((prefix.starts_with(r"^\["), Regex::new(prefix).ok()?));
+    PREFIXES.iter().filter_map(compiled).collect()
+});
 
 /// No line carries more.
 const LAYERS: usize = 6;
@@ -84,7 +87,9 @@ pub fn strip(line: &str) -> Line<'_> {
     let mut text = line;
     let mut speaker = Culprit::default();
     for _ in 0..LAYERS {
-        let found = COMPILED.iter().find_map(|prefix| prefix.captures(text));
+        let bracket = text.starts_with('[');
+        let mut may = COMPILED.iter().filter(|(bracketed, _)| bracket || !bracketed);
+        let found = may.find_map(|(_, prefix)| prefix.captures(text));
         let Some(found) = found else { break };
         let group = |name| found.name(name).map(|group| group.as_str());
         if group("host").is_some_and(no_host) {
