@@ -105,7 +105,8 @@ fn ranks_fail(install: Install) {
     scene.fails(&["exit", "3", "4"], &rank("app-error", 3, 4, first));
     scene.fails(&["abort", "7", "5"], &rank("app-abort", 7, 5, &["MPI_Abort"]));
     scene.fails(&["segv", "2"], &rank("app-crash", 82, 2, &["SIGSEGV"]));
-    let oom = ["killed by the kernel's OOM killer", "The limit was 600.0 MiB, the most in use 600"];
+    let oom =
+        ["killed by the kernel's OOM killer", "The memory limit was 600.0 MiB, the most in use "];
     scene.fails(&["alloc", "2000", "3"], &rank("host-oom", 83, 3, &oom));
     let full = ["/dev/shm"];
     scene.fails(&["fill", "/dev/shm/fill", "2"], &rank("local-resource", 91, 2, &full));
@@ -156,7 +157,7 @@ fn hosts_fail(install: Install) {
     launch.wait_for_line("hello rank 5 of 6", LONG).unwrap();
     scene.cluster.workers[1].kill().unwrap();
     let host = Some("pi-worker-1");
-    let lost = on("worker-lost", 172, host, &["pi-worker-1"]);
+    let lost = on("worker-lost", 172, host, &["The worker on pi-worker-1 was lost"]);
     scene.ends("kill -9 of a worker", &launch, &lost);
 }
 

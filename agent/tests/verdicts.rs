@@ -13,7 +13,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 
 use muster::outcome::facts::Facts;
-use muster::outcome::scan::{Log, log};
+use muster::outcome::scan::log::{self, Log};
 use muster::outcome::{ExitPolicy, Rules, Scanner, Verdict, classify};
 
 fn folder(name: &str) -> PathBuf {

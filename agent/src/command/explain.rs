@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cli::{ExplainArgs, Format};
 use crate::exit::{Class, Explain, Failure};
-use crate::outcome::scan::{Log, Read, log};
+use crate::outcome::scan::log::{self, Log, Read};
 use crate::outcome::{Facts, Scanner, advice, classify, render, report};
 use crate::text::give;
 

@@ -21,7 +21,7 @@ pub struct Line<'l> {
 }
 
 /// Prefixes, the more telling first. Groups: `rank`, `local`, `host`.
-const PREFIXES: [&str; 25] = [
+const PREFIXES: [&str; 28] = [
     // Open MPI's --tag-output, also Horovod's over it; PRRTE puts the job's name before.
     r"^\[(?:[\w.@-]+@)?\d+,(?<rank>\d+)\] ?<\w+>: ?",
     // horovodrun with gloo.
@@ -39,6 +39,9 @@ const PREFIXES: [&str; 25] = [
     r"^\[cli_(?<rank>\d+)\]: ",
     // Open MPI: [host:pid].
     r"^\[(?<host>[A-Za-z][\w.-]*):\d+\] ",
+    // Open MPI's transports: [host][[job],rank]; job 0 is that of the daemons.
+    r"^\[(?<host>[A-Za-z][\w.-]*)\]\[\[\d+,[1-9]\d*\],(?<rank>\d+)\] ?",
+    r"^\[\[\d+,[1-9]\d*\],(?<rank>\d+)\] ?",
     // UCX: [host:pid:tid], after its time.
     r"^\[(?<host>[A-Za-z][\w.-]*):\d+ *:\d+(?::\d+)?\] +",
     // Hydra; mpiexec speaks of others.
@@ -62,11 +65,15 @@ const PREFIXES: [&str; 25] = [
     r"^[EWIF]\d{4} \d\d:\d\d:\d\d[.\d]* +\d+ [\w/.-]+:\d+\] ",
     // DeepSpeed under pdsh, pdsh itself, clush: a host's name ends with a digit.
     r"^(?<host>[A-Za-z][A-Za-z-]*[\w.-]*\d): ",
+    r"^(?<host>\d{1,3}(?:\.\d{1,3}){3}): ",
     r"^stderr: ",
 ];
 
-static COMPILED: LazyLock<Vec<Regex>> =
-    LazyLock::new(|| PREFIXES.iter().filter_map(|prefix| Regex::new(prefix).ok()).collect());
+/// With whether a line must begin with a bracket to have it, which spares most lines most of them.
+static COMPILED: LazyLock<Vec<(bool, Regex)>> = LazyLock::new(|| {
+    let compiled = |prefix: &&str| Some((prefix.starts_with(r"^\["), Regex::new(prefix).ok()?));
+    PREFIXES.iter().filter_map(compiled).collect()
+});
 
 /// No line carries more.
 const LAYERS: usize = 6;
@@ -80,7 +87,9 @@ pub fn strip(line: &str) -> Line<'_> {
     let mut text = line;
     let mut speaker = Culprit::default();
     for _ in 0..LAYERS {
-        let found = COMPILED.iter().find_map(|prefix| prefix.captures(text));
+        let bracket = text.starts_with('[');
+        let mut may = COMPILED.iter().filter(|(bracketed, _)| bracket || !bracketed);
+        let found = may.find_map(|(_, prefix)| prefix.captures(text));
         let Some(found) = found else { break };
         let group = |name| found.name(name).map(|group| group.as_str());
         if group("host").is_some_and(no_host) {
@@ -194,6 +203,8 @@ mod tests {
                 Some("n1"),
             ),
             ("[cli_7]: aborting job:", "aborting job:", Some(7), None, None),
+            ("[n1][[4711,1],3][btl_tcp.c:1:f] x", "[btl_tcp.c:1:f] x", Some(3), None, Some("n1")),
+            ("[[4711,0],3] x", "[[4711,0],3] x", None, None, None),
             ("[proxy:0:1@w2] x", "x", None, None, Some("w2")),
             ("[mpiexec@w0] x", "x", None, None, None),
             ("n1:12:34 [2] NCCL WARN x", "NCCL WARN x", None, Some(2), Some("n1")),
@@ -208,6 +219,7 @@ mod tests {
             ("[  12.345] Out of memory", "Out of memory", None, None, None),
             ("2024-01-02T03:04:05.6Z node01: x", "x", None, None, Some("node01")),
             ("E0325 20:57:27.62 2606 a/b.py:869] failed", "failed", None, None, None),
+            ("192.0.2.7: boom", "boom", None, None, Some("192.0.2.7")),
             ("worker-1: boom", "boom", None, None, Some("worker-1")),
             ("python3: can't open file", "python3: can't open file", None, None, None),
             ("libc.so.6: boom", "libc.so.6: boom", None, None, None),

@@ -7,13 +7,16 @@
 //! name = "cuda-out-of-memory"          # unique; a user's rule replaces a built-in one of its name
 //! class = "gpu-oom"                    # as in `muster explain`
 //! strength = "cause"                   # see below
-//! match = ['CUDA out of memory']       # any of these regular expressions, on the line without prefix
+//! match = ['CUDA out of memory']       # any of these regular expressions, without prefix or with it
 //! unless = ['retrying']                # but none of these
 //! follow = ['Node: +(?<host>\S+)']     # looked for in the next 12 lines, to name the culprit
 //! before = ['RUNNING AT (?<host>\S+)'] # the same in the last 8 lines
 //! witness = true                       # whoever prints the line is not the culprit
 //! at_least = 3                         # needs that many lines
 //! despite_zero = true                  # counts although mpirun ended with 0
+//! yields = true                        # to any other rule that knows the same line
+//! recovers = true                      # jobs get over it: not the end if 20 good lines follow
+//! until = ['^\w+Error']                # of a note: hides the lines up to this one, 30 at most
 //! retry = true                         # if a retry helps where the class says otherwise, or not
 //! says = "A rank asked for more device memory than was free."
 //! try = ["lower the batch size"]       # the likeliest first
@@ -69,12 +72,6 @@ impl Strength {
         ("cause", Self::Cause),
         ("proof", Self::Proof),
     ];
-
-    /// Its name in a rules file.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
-    }
 }
 
 /// A regular expression, compiled when it is first needed.
@@ -119,6 +116,12 @@ pub struct Rule {
     pub at_least: u32,
     /// Whether it counts although the job ended with 0.
     pub despite_zero: bool,
+    /// Whether it makes way for any other rule on the same line.
+    pub yields: bool,
+    /// Whether jobs get over it.
+    pub recovers: bool,
+    /// Up to which line a note hides what follows.
+    pub until: Vec<Pattern>,
     /// Whether a retry helps, where it differs from what the class says.
     pub retry: Option<bool>,
     /// One sentence.

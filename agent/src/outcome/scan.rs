@@ -12,8 +12,6 @@ use crate::outcome::rules::{Pattern, Rule, Rules, Strength};
 
 pub mod log;
 
-pub use log::{Log, Read};
-
 /// How many lines of one rule are kept: the first, and the next of other culprits.
 const KEPT: usize = 4;
 /// How far after a match a rule looks for the culprit, lines.
@@ -21,6 +19,10 @@ const FOLLOW: u32 = 12;
 /// How far before a match a rule looks for the culprit, lines, and how much of each, bytes.
 const BEFORE: usize = 8;
 const BEFORE_LINE: usize = 256;
+/// After how many matches a rule's lines are no longer looked at, only found.
+const SATURATED: u64 = 256;
+/// How far a note with `until` hides what follows, lines.
+const HIDDEN: u32 = 30;
 /// How many matches may be looking at once.
 const FOLLOWING: usize = 32;
 /// What is looked at of one line, bytes.
@@ -61,8 +63,8 @@ pub struct Finding {
     pub culprit: Culprit,
     /// The application's exit code, where the line tells.
     pub code: Option<u8>,
-    /// Lines of this rule in all.
-    pub count: u64,
+    /// Lines of the log after the last of this rule.
+    pub after: u64,
 }
 
 /// A match that still looks for its culprit in the lines that follow.
@@ -80,6 +82,10 @@ pub struct Scanner {
     /// By rule.
     kept: Vec<Vec<Finding>>,
     counts: Vec<u64>,
+    /// The last line of each rule.
+    lasts: Vec<u64>,
+    /// A note that hides what follows, and for how many lines more.
+    hidden: Option<(usize, u32)>,
     following: VecDeque<Following>,
     candidates: Vec<(usize, usize)>,
     /// The line before, if it may have been folded, and whose it was.
@@ -98,6 +104,8 @@ impl Scanner {
             rules,
             kept: (0..known).map(|_| Vec::new()).collect(),
             counts: vec![0; known],
+            lasts: vec![0; known],
+            hidden: None,
             following: VecDeque::new(),
             candidates: Vec::new(),
             folded: None,
@@ -113,11 +121,15 @@ impl Scanner {
         if !self.following.is_empty() {
             self.follow(line);
         }
+        if self.is_hidden(line) {
+            return;
+        }
         let rules = Arc::clone(&self.rules);
         let mut candidates = std::mem::take(&mut self.candidates);
         let plain = memchr::memchr2(0x1b, 0, line).is_some().then(|| clean(line).into_owned());
         let bytes = plain.as_ref().map_or(line, |text| text.as_bytes());
         rules.candidates(bytes, &mut candidates);
+        self.drop_saturated(&mut candidates);
         let matched =
             !candidates.is_empty() && self.judge(&candidates, source, speaker, bytes, None);
         if let Some((from, before)) = self.folded.take()
@@ -130,6 +142,7 @@ impl Scanner {
             joined.extend_from_slice(bytes.trim_ascii_start());
             joined.truncate(fold + 1 + FOLDED.end());
             rules.candidates(&joined, &mut candidates);
+            self.drop_saturated(&mut candidates);
             if !candidates.is_empty() {
                 self.judge(&candidates, source, speaker, &joined, Some(fold));
             }
@@ -148,6 +161,32 @@ impl Scanner {
         place.clear();
         place.extend_from_slice(&line[..line.len().min(BEFORE_LINE)]);
         self.before.push_back(place);
+    }
+
+    /// Leaves out rules that have matched so often that one more line tells nothing: a log of errors
+    /// alone costs little more than another. A note goes on hiding.
+    fn drop_saturated(&mut self, candidates: &mut Vec<(usize, usize)>) {
+        candidates.retain(|(r, _)| {
+            let rule = &self.rules.all()[*r];
+            let enough = self.counts[*r] >= SATURATED.max(u64::from(rule.at_least));
+            let saturated = enough && rule.strength != Strength::Note;
+            if saturated {
+                self.lasts[*r] = self.lines;
+            }
+            !saturated
+        });
+    }
+
+    /// Whether a note hides this line.
+    fn is_hidden(&mut self, line: &[u8]) -> bool {
+        let Some((r, left)) = self.hidden.take() else { return false };
+        let text = clean(line);
+        let text = strip(&text).text;
+        let ends = |until: &Pattern| until.regex().is_some_and(|until| until.is_match(&text));
+        if left > 1 && !self.rules.all()[r].until.iter().any(ends) {
+            self.hidden = Some((r, left - 1));
+        }
+        true
     }
 
     fn same_stream(one: &Source, other: &Source) -> bool {
@@ -171,28 +210,42 @@ impl Scanner {
         let rules = Arc::clone(&self.rules);
         let matching = |(r, p): &(usize, usize)| {
             let rule = &rules.all()[*r];
-            let found = rule.patterns[*p].regex()?.captures(text)?;
+            let regex = rule.patterns[*p].regex()?;
+            // A user's rule may mean what we take for a prefix.
+            let with_prefix = || regex.captures(&whole).filter(|_| fold.is_none());
+            let found = regex.captures(text).or_else(with_prefix)?;
             let all = found.get(0)?;
             let across = fold.is_none_or(|at| all.start() < at && all.end() > at + 1);
             let spared = |not: &Pattern| not.regex().is_some_and(|not| not.is_match(text));
             (across && !rule.unless.iter().any(spared)).then_some((*r, found))
         };
         let found: Vec<_> = candidates.iter().filter_map(matching).collect();
-        let note = found.iter().any(|(r, _)| rules.all()[*r].strength == Strength::Note);
-        // Patterns of one rule stand together, and make one finding.
-        for same in found.chunk_by(|one, other| one.0 == other.0) {
-            let r = same[0].0;
+        let known = |r: usize| rules.all()[r].as_ref();
+        let note = found.iter().any(|(r, _)| known(*r).strength == Strength::Note);
+        let better = found.iter().any(|(r, _)| !known(*r).yields);
+        let stays = |r: usize| match note {
+            true => known(r).strength == Strength::Note,
+            false => !(better && known(r).yields),
+        };
+        // Patterns of one rule stand together and make one finding; whom one rule names, all mean.
+        let mut by_rule: Vec<(usize, Culprit, Option<u8>)> = Vec::new();
+        let mut all = Culprit::default();
+        for (r, captures) in &found {
+            let (who, code) = named(captures);
+            all = merge(&all, &who);
+            match by_rule.last_mut() {
+                Some(last) if last.0 == *r => *last = (*r, merge(&who, &last.1), code.or(last.2)),
+                _ => by_rule.push((*r, who, code)),
+            }
+        }
+        for (r, who, code) in by_rule.into_iter().filter(|(r, ..)| stays(*r)) {
             let rule = &rules.all()[r];
-            if note && rule.strength != Strength::Note {
-                continue;
-            }
-            let (mut who, mut code) = self.look_back(rule);
-            for (_, captures) in same {
-                let (theirs, said) = named(captures);
-                (who, code) = (merge(&theirs, &who), said.or(code));
-            }
+            let (before, coded) = self.look_back(rule);
             let said =
                 if rule.witness { Culprit::default() } else { merge(&line.speaker, speaker) };
+            if !rule.until.is_empty() {
+                self.hidden = Some((r, HIDDEN));
+            }
             self.keep(
                 r,
                 Finding {
@@ -200,9 +253,9 @@ impl Scanner {
                     source: source.clone(),
                     order: self.lines,
                     text: bounded(text),
-                    culprit: merge(&who, &said),
-                    code,
-                    count: 0,
+                    culprit: merge(&merge(&merge(&who, &all), &before), &said),
+                    code: code.or(coded),
+                    after: 0,
                 },
             );
         }
@@ -232,6 +285,7 @@ impl Scanner {
 
     fn keep(&mut self, r: usize, finding: Finding) {
         self.counts[r] += 1;
+        self.lasts[r] = self.lines;
         let kept = &mut self.kept[r];
         if kept.len() >= KEPT || kept.iter().any(|known| known.culprit == finding.culprit) {
             // A second line of the same culprit tells nothing new, unless the lines after it could.
@@ -263,21 +317,15 @@ impl Scanner {
         self.following.retain(|following| following.left > 0);
     }
 
-    /// Lines so far.
-    #[must_use]
-    pub fn lines(&self) -> u64 {
-        self.lines
-    }
-
     /// What was found, in the order of the lines.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let enough = |r: usize, rule: &Rule| self.counts[r] >= u64::from(rule.at_least);
         let mut all: Vec<Finding> = Vec::new();
-        for (r, rule) in self.rules.all().iter().enumerate().filter(|(r, rule)| enough(*r, rule)) {
-            debug_assert!(self.kept[r].iter().all(|finding| finding.rule.name == rule.name));
-            let counted = |finding: &Finding| Finding { count: self.counts[r], ..finding.clone() };
-            all.extend(self.kept[r].iter().map(counted));
+        for (r, rule) in self.rules.all().iter().enumerate() {
+            if self.counts[r] >= u64::from(rule.at_least) {
+                let after = self.lines - self.lasts[r];
+                all.extend(self.kept[r].iter().map(|found| Finding { after, ..found.clone() }));
+            }
         }
         all.sort_by_key(|finding| finding.order);
         all

@@ -18,6 +18,8 @@ use crate::output::clock::Micros;
 use crate::output::files::{self, RotatingFile};
 use crate::output::tag::{Format, Style, Tagger};
 use crate::output::{Identity, Returns, Stream};
+use crate::process::spawn::SpawnError;
+use crate::process::status::WaitStatus;
 use crate::text::say;
 
 mod child;
@@ -106,19 +108,20 @@ pub fn run(
     let tagger = Tagger::new(identity.clone().unwrap_or_default(), style.clone())?;
 
     let signals = signals::Signals::install().map_err(RankError::Signals)?;
-    let program = Program::start(words, &signals)?;
+    let program = Program::start(words, &signals);
     let rank = identity.as_ref().map(|identity| identity.rank);
     let chosen = settings.ranks.as_ref().zip(rank).is_none_or(|(set, rank)| set.contains(rank));
     let in_pod = matches!(settings.output, Output::Pod | Output::Both);
     let by_worker = settings.output != Output::Mpirun && identity.is_some();
-    let pid = program.pid.as_raw();
+    let own = std::process::id().cast_signed();
+    let pid = program.as_ref().map_or(own, |program| program.pid.as_raw());
     let hello = |carries| Hello {
         version: 1,
         carries,
         time: Micros::from(SystemTime::now()),
         identity: identity.clone(),
         pid,
-        wrapper: std::process::id().cast_signed(),
+        wrapper: own,
         command: command(words),
         output: settings.output,
         shown: chosen,
@@ -126,6 +129,15 @@ pub fn run(
     };
     let link = |carries| Link::open(env.non_empty(MUSTER_RANK_SOCKET)?, &hello(carries)).ok();
     let reports = link(Carries::Reports);
+    let program = match program {
+        Ok(program) => program,
+        Err(error) => {
+            if let Some(reports) = reports {
+                reports.end(&not_started(&error));
+            }
+            return Err(error.into());
+        }
+    };
     let lines = if by_worker && reports.is_some() { link(Carries::Lines) } else { None };
     let shown = chosen || (in_pod && lines.is_some());
     let mut outlet =
@@ -149,6 +161,22 @@ pub fn run(
     };
     outlet.end(&mut ended);
     Ok(Finished { hello: hello(Carries::Reports), ended, told: outlet.has_reports() })
+}
+
+/// The end of a program that could not be started, in a shell's code for it.
+fn not_started(error: &SpawnError) -> Ended {
+    Ended {
+        time: Micros::from(SystemTime::now()),
+        status: WaitStatus::Exited(127),
+        told: None,
+        wall_us: 0,
+        user_us: 0,
+        system_us: 0,
+        max_rss_kib: 0,
+        major_faults: 0,
+        stderr: format!("failed to {error}"),
+        elastic: None,
+    }
 }
 
 /// What PyTorch's elastic agent keeps of the exception that ended its worker.

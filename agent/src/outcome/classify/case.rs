@@ -105,7 +105,7 @@ impl Case {
             HostFact::DaemonFailed { .. } => Class::DaemonFailed,
             _ => Class::WorkerLost,
         };
-        let what = words::sentence(&words::host_line(event));
+        let what = words::sentence(&words::loss(event));
         let then = "Ranks that ended after it did so in consequence.".to_owned();
         Self::new(class, on(event), what, then).fact(words::host_line(event))
     }
@@ -233,10 +233,12 @@ fn first_line(words: &str) -> &str {
     words.lines().next().unwrap_or_default()
 }
 
-/// A rule's remedies, then those of the class.
+/// A rule's remedies, or where it has none those of the class.
 fn advised(found: &Finding, class: Class) -> Vec<String> {
-    let general = advice::remedies(class).iter().map(|&remedy| remedy.to_owned());
-    found.rule.remedies.iter().cloned().chain(general).collect()
+    if !found.rule.remedies.is_empty() {
+        return found.rule.remedies.clone();
+    }
+    advice::remedies(class).iter().map(|&remedy| remedy.to_owned()).collect()
 }
 
 /// Lines of other rules that belong to it: of its class, or about the end.

@@ -1,5 +1,7 @@
 //! What outranks what, over facts as a live job has them.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,9 +10,7 @@ use crate::output::clock::Micros;
 
 const SECOND: u64 = 1_000_000;
 
-fn rules() -> Arc<Rules> {
-    Arc::new(Rules::built_in().unwrap())
-}
+static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| Arc::new(Rules::built_in().unwrap()));
 
 fn signal(signal: i32) -> WaitStatus {
     WaitStatus::Signaled { signal, core: false }
@@ -40,7 +40,7 @@ fn oom() -> HostFact {
 }
 
 fn of(facts: &Facts) -> Verdict {
-    classify(facts, &rules(), ExitPolicy::Application)
+    classify(facts, &RULES, ExitPolicy::Application)
 }
 
 /// Class, code, rank and host.

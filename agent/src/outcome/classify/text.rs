@@ -26,13 +26,28 @@ fn weight(strength: Strength) -> u8 {
 pub(super) fn decide(findings: &[Finding], exit: Option<WaitStatus>) -> Option<&Finding> {
     let succeeded = exit.is_some_and(WaitStatus::success);
     let counts = |found: &&Finding| {
-        found.rule.strength > Strength::Note && (!succeeded || found.rule.despite_zero)
+        found.rule.strength > Strength::Note
+            && (!succeeded || found.rule.despite_zero)
+            && !(exit.is_none() && got_over(found, findings))
     };
     // Of equals the first: a user's rules stand before ours.
     findings.iter().filter(counts).min_by_key(|found| {
         let strength = found.rule.strength;
         (Reverse(weight(strength)), found.order, Reverse(strength))
     })
+}
+
+/// Lines that a job writes after what it got over.
+const GOOD_LINES: u64 = 20;
+
+/// Whether the job went on: it wrote more, and nothing later speaks of a failure.
+fn got_over(found: &Finding, all: &[Finding]) -> bool {
+    let later = |other: &Finding| {
+        other.order > found.order && other.rule.name != found.rule.name && !other.rule.recovers
+    };
+    found.rule.recovers
+        && found.after >= GOOD_LINES
+        && !all.iter().any(|other| other.rule.strength > Strength::Note && later(other))
 }
 
 /// Whether a line says more than how the process ended.

@@ -59,6 +59,23 @@ pub(super) fn host_line(event: &HostEvent) -> String {
     }
 }
 
+/// How a worker or its daemon was lost, as a sentence begins.
+pub(super) fn loss(event: &HostEvent) -> String {
+    let host = &event.host;
+    match &event.what {
+        HostFact::ConnectionLost { reason } => format!("the worker on {host} was lost: {reason}"),
+        HostFact::HeartbeatsMissed { missed } => {
+            format!("the worker on {host} was lost: {missed} heartbeats in a row did not come")
+        }
+        HostFact::DaemonFailed { program, status } => {
+            format!("the MPI daemon on {host} failed: {program} ended with {status}")
+        }
+        HostFact::OomKill { .. } | HostFact::ToldToStop | HostFact::DiskFull { .. } => {
+            host_line(event)
+        }
+    }
+}
+
 /// The limit and the most that was used.
 pub(super) fn memory(fact: &HostFact) -> String {
     let HostFact::OomKill { limit, peak, .. } = fact else { return String::new() };
@@ -96,7 +113,7 @@ fn bytes(bytes: u64) -> String {
     if unit == 0 {
         return format!("{bytes} B");
     }
-    let tenths = u128::from(bytes) * 10 >> (10 * unit);
+    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 

@@ -93,6 +93,12 @@ struct RawRule {
     at_least: Option<u32>,
     #[serde(default)]
     despite_zero: bool,
+    #[serde(default)]
+    yields: bool,
+    #[serde(default)]
+    recovers: bool,
+    #[serde(default)]
+    until: Words,
     retry: Option<bool>,
     says: String,
     #[serde(default, rename = "try")]
@@ -160,6 +166,10 @@ impl Reader<'_> {
             witness: raw.witness,
             at_least: raw.at_least.unwrap_or(1),
             despite_zero: raw.despite_zero,
+            yields: raw.yields,
+            // What is only likely the cause, or a reaction, is often got over.
+            recovers: raw.recovers || matches!(strength?, Strength::Likely | Strength::Echo),
+            until: self.patterns(raw.until, strict),
             retry: raw.retry,
             says: raw.says,
             remedies: raw.remedies,
@@ -176,13 +186,13 @@ impl Reader<'_> {
 }
 
 /// Whether a rule matches a line.
-pub(super) fn knows(rule: &Rule, line: &str) -> bool {
-    let line = crate::outcome::line::strip(line);
-    let text = line.text.as_ref();
-    let any = |patterns: &[Pattern]| {
+fn knows(rule: &Rule, line: &str) -> bool {
+    let stripped = crate::outcome::line::strip(line);
+    let any = |patterns: &[Pattern], text: &str| {
         patterns.iter().filter_map(Pattern::regex).any(|regex| regex.is_match(text))
     };
-    any(&rule.patterns) && !any(&rule.unless)
+    let text = stripped.text.as_ref();
+    (any(&rule.patterns, text) || any(&rule.patterns, line)) && !any(&rule.unless, text)
 }
 
 /// Reads a file. `strict` also compiles every pattern and tries every example.

@@ -5,6 +5,8 @@ use crate::exit::Explain as _;
 
 #[test]
 fn every_built_in_rule_is_valid_and_matches_its_examples() {
+    let all = Rules::built_in().unwrap();
+    let mut found = Vec::new();
     for (name, text) in BUILT_IN {
         let rules = parse::file(name, text, true).unwrap_or_else(|error| panic!("{error}"));
         assert!(!rules.is_empty(), "{name}");
@@ -12,8 +14,6 @@ fn every_built_in_rule_is_valid_and_matches_its_examples() {
             assert!(!rule.examples.is_empty(), "{name}: {} has no example", rule.name);
             assert!(rule.says.ends_with('.'), "{name}: {} says no sentence", rule.name);
             for example in &rule.examples {
-                let all = Rules::built_in().unwrap();
-                let mut found = Vec::new();
                 all.candidates(example.as_bytes(), &mut found);
                 let names: Vec<_> = found.iter().map(|(r, _)| &all.rules[*r].name).collect();
                 assert!(names.contains(&&rule.name), "{}: not found by {example}", rule.name);

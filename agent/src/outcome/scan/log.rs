@@ -106,15 +106,17 @@ pub fn status(number: i32) -> WaitStatus {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::outcome::rules::Rules;
 
+    static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| Arc::new(Rules::built_in().unwrap()));
+
     fn read(text: &[u8], cuts: usize) -> Read {
-        let mut log = Log::new(Scanner::new(Arc::new(Rules::built_in().unwrap())));
+        let mut log = Log::new(Scanner::new(Arc::clone(&RULES)));
         for part in text.chunks(cuts.max(1)) {
             log.feed(part);
         }
