@@ -117,7 +117,7 @@ fn ranks_fail(install: Install) {
     launch.wait_for_line("hello rank 5 of 6", LONG).unwrap();
     let all = scene.cluster.workers[2].processes();
     let program = |info: &&lab::ProcessInfo| {
-        info.cmdline.ends_with("ranks sleep 600") && !info.cmdline.contains("muster")
+        info.cmdline.ends_with("ranks sleep 600") && !info.cmdline.contains("muster rank")
     };
     all.iter().find(program).unwrap().signal(Signal::SIGKILL);
     let output = launch.output(LONG).unwrap();

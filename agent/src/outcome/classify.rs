@@ -73,7 +73,7 @@ fn judge(facts: &Facts, rules: &Arc<Rules>) -> Case {
         (_, Some(event)) => Case::host(event),
         _ => match facts.stall {
             Some(stall) => Case::stall(stall, &facts.ranks),
-            None => text_case(facts),
+            None => text_case(facts, rules),
         },
     }
 }
@@ -209,11 +209,17 @@ fn rank_case(end: &RankEnd, own: &[Finding], facts: &Facts) -> Case {
     }
 }
 
-/// No rank is known to have failed: what mpirun said and how it ended is all there is.
-fn text_case(facts: &Facts) -> Case {
-    match text::decide(&facts.findings, facts.mpirun) {
+/// No rank is known to have failed by itself: what mpirun said and how it ended, and the last words of
+/// ranks that were ended by others, is all there is.
+fn text_case(facts: &Facts, rules: &Arc<Rules>) -> Case {
+    let mut findings = facts.findings.clone();
+    for end in facts.ranks.iter().filter(|end| !end.status.success()) {
+        let last = own_words(end, facts, rules).into_iter();
+        findings.extend(last.filter(|finding| finding.source == Source::Rank(end.rank)));
+    }
+    match text::decide(&findings, facts.mpirun) {
         Some(found) if !text::overruled(found, facts.mpirun) => {
-            Case::text(found, &facts.findings, facts.mpirun)
+            Case::text(found, &findings, facts.mpirun)
         }
         _ => Case::mpirun(facts.mpirun),
     }
