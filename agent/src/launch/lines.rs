@@ -21,7 +21,7 @@ use crate::output::Stream;
 use crate::process::spawn::Child;
 use crate::relay::desk::{self, Outlets};
 use crate::relay::mux::FromDesk;
-use crate::relay::printer::{Print, Printer, PrinterError};
+use crate::relay::printer::{LastWords, Print, Printer, PrinterError};
 use crate::relay::roll::Roll;
 use crate::relay::socket::RankSocket;
 use crate::relay::{Origin, Report};
@@ -58,6 +58,15 @@ pub struct Lines {
     heard: Arc<Mutex<Heard>>,
     /// Hosts that have no desk, whose lines mpirun carries.
     pub without: Vec<HostName>,
+}
+
+/// What came of printing.
+#[derive(Debug)]
+pub struct Printed {
+    /// Whether every host has sent all that it owed.
+    pub all: bool,
+    /// The end of each rank's stderr.
+    pub last_words: Vec<LastWords>,
 }
 
 impl Lines {
@@ -152,8 +161,8 @@ impl Lines {
     }
 
     /// Resolves when all that ranks have written is printed, however slow its reader is. Nothing of
-    /// the job may run any more. False: a host owes lines and keeps silent.
-    pub async fn finish(&mut self) -> bool {
+    /// the job may run any more.
+    pub async fn finish(&mut self) -> Printed {
         for desk in &self.desks {
             // A host that is gone has nothing more to send.
             let _ = timeout(OPENING, desk.close()).await;
@@ -169,12 +178,11 @@ impl Lines {
             }
             while carriers.join_next().await.is_some() {}
         };
-        let told = tokio::select! {
+        let all = tokio::select! {
             () = all => true,
             () = silence(&self.pieces, &printer) => false,
         };
-        printer.flush().await;
-        told
+        Printed { all, last_words: printer.flush().await }
     }
 }
 
