@@ -4,6 +4,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod devices;
 mod hosts;
 mod launch;
 mod rank;
@@ -13,6 +14,7 @@ mod shell;
 mod wait;
 mod worker;
 
+pub use devices::DevicesArgs;
 pub use hosts::HostsArgs;
 pub use launch::LaunchArgs;
 pub use rank::{OutputArgs, RankArgs};
@@ -63,6 +65,7 @@ pub enum Command {
     Rank(RankArgs),
     Hosts(HostsArgs),
     Wait(WaitArgs),
+    Devices(DevicesArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

@@ -1,5 +1,7 @@
 //! Limits as real hosts and containers lay them out, in temporary trees.
 
+use std::fs;
+
 use super::*;
 
 const V2: &str = "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
@@ -30,7 +32,7 @@ impl Host {
     }
 
     fn roots(&self) -> Roots {
-        Roots { proc: self.0.path().join("proc"), sys: self.0.path().join("sys") }
+        Roots::below(self.0.path())
     }
 
     fn path(&self, below: &str) -> PathBuf {
