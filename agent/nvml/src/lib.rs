@@ -48,6 +48,7 @@ pub enum Vendor {
 
 /// One GPU. What could not be found out is absent, with the reason in `unknown` where there is one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Gpu {
     /// The number that its vendor's tools give it.
     pub index: u32,
@@ -70,7 +71,7 @@ pub struct Gpu {
     /// Whether it is cut into MIG instances; absent where it cannot be.
     pub mig: Option<bool>,
     /// Its MIG instances.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<Instance>,
     /// `default`, `exclusive-process`, `exclusive-thread` or `prohibited`.
     pub compute_mode: Option<String>,
@@ -79,27 +80,27 @@ pub struct Gpu {
     /// The last error of the driver about it, where the kernel's log may be read.
     pub xid: Option<Xid>,
     /// How it is connected to other GPUs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<Peer>,
     /// NVLinks that lead to a switch and so to every other GPU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub switch_links: Option<u32>,
     /// How near each RDMA device is.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub nics: BTreeMap<String, Level>,
     /// Degrees Celsius.
     pub temperature: Option<u32>,
     /// Percent of the last sample period in which something ran.
     pub utilisation: Option<u32>,
     /// Who computes on it, as process numbers of the driver's namespace.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Process>,
     /// Whether this process may compute on it.
     pub usable: bool,
     /// Why not.
     pub why_not: Option<String>,
     /// Readings that failed, with the reason: only where it is more than "not supported".
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unknown: BTreeMap<String, String>,
 }
 

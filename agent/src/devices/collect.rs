@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::gpu::{self, Ask, helper};
+use super::gpu::{self, helper};
 use super::host::{CpuBound, Roots, cpus, hostname, memory};
 use super::report::{Cpus, OwnName, Report, SCHEMA};
 use super::{cgroup, interfaces, kernel, rdma, warnings};
@@ -62,7 +62,7 @@ pub async fn report(
     };
     let nvml = async {
         gpu::whether_to_ask(roots, env)?;
-        helper::ask(reaper).await.map_err(Ask::Failed)
+        helper::ask(reaper).await
     };
     let own_name = async {
         match hostname(roots) {

@@ -63,16 +63,17 @@ pub(super) fn settle(
             Vec::new()
         }
         Err(Ask::Nobody) => seen.nvidia,
+        Err(Ask::Unable(why)) => {
+            // Nothing is missed where there is nothing to ask about: images bring the library along.
+            let missed = !seen.nvidia.is_empty() || gpus.driver.is_some();
+            gpus.why_no_nvml = Some(why).filter(|_| missed);
+            seen.nvidia
+        }
         Err(Ask::Failed(why)) => {
             gpus.why_no_nvml = Some(why);
             seen.nvidia
         }
     };
-    if nvidia.is_empty() && !gpus.nvml {
-        // Nothing was missed where there was nothing to ask about.
-        let expected = gpus.variables.contains_key("NVIDIA_VISIBLE_DEVICES");
-        gpus.why_no_nvml = gpus.why_no_nvml.filter(|_| expected || gpus.driver.is_some());
-    }
     gpus.devices = nvidia.into_iter().chain(seen.others).collect();
     gpus.devices.truncate(MAX_GPUS);
     for gpu in &mut gpus.devices {

@@ -97,6 +97,7 @@ pub struct Cpus {
 
 /// The memory that this process may use, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Memory {
     /// The machine's.
     pub total: Option<u64>,

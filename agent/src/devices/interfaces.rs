@@ -19,6 +19,9 @@ const UP: u32 = 1;
 const ROUTE_UP: u32 = 1;
 const ROUTE_REJECT: u32 = 0x200;
 
+/// Interfaces that are told.
+const MAX_INTERFACES: usize = 64;
+
 /// The interfaces of this network namespace, or those of a recorded tree.
 pub(super) fn interfaces(roots: &Roots) -> Vec<Interface> {
     let class = roots.sys.join("class/net");
@@ -52,7 +55,13 @@ pub(super) fn interfaces(roots: &Roots) -> Vec<Interface> {
     };
     // The kernel lists bonding_masters and its like as files.
     let is_one = |name: &String| roots.are_own() || class.join(name).is_dir();
-    names.into_iter().filter(is_one).map(interface).collect()
+    let mut all: Vec<Interface> = names.into_iter().filter(is_one).map(interface).collect();
+    if all.len() > MAX_INTERFACES {
+        // A node has one for each of its pods.
+        all.retain(|it| it.kind != InterfaceKind::Virtual || !it.addresses.is_empty());
+        all.truncate(MAX_INTERFACES);
+    }
+    all
 }
 
 /// The names of the interfaces, where they are known.

@@ -19,6 +19,7 @@ pub const MAX_BYTES: usize = 64 * 1024;
 
 /// What one host has and what of it can be used. Sizes are in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: String,
@@ -106,6 +107,7 @@ pub enum Bound {
 
 /// The soft limits of this process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Open files.
     pub nofile: Option<Bound>,
@@ -188,6 +190,7 @@ pub enum Access {
 
 /// RDMA: the devices, and what the process needs beside them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rdma {
     /// Those that the kernel shows, also where this container was not given them.
     pub devices: Vec<RdmaDevice>,
@@ -205,6 +208,7 @@ pub struct Rdma {
 
 /// An RDMA device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RdmaDevice {
     /// E.g. `mlx5_0`.
     pub name: String,
@@ -230,6 +234,7 @@ pub struct RdmaDevice {
 
 /// A port of an RDMA device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Port {
     /// From 1.
     pub number: u32,
@@ -254,6 +259,7 @@ pub const MAX_GIDS: usize = 16;
 
 /// An address of a port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Gid {
     /// Its place in the table: what `NCCL_IB_GID_INDEX` takes.
     pub index: u32,
@@ -267,6 +273,7 @@ pub struct Gid {
 
 /// The GPUs of all vendors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Gpus {
     /// Those that the kernel or NVML shows, each saying whether it can be used.
     pub devices: Vec<Gpu>,
@@ -299,41 +306,42 @@ impl Report {
     /// devices last.
     #[must_use]
     pub fn fitted(mut self) -> Self {
-        let steps: [fn(&mut Self); 5] = [
-            |report| report.gpus.devices.iter_mut().for_each(|gpu| gpu.processes.clear()),
-            |report| {
-                let ports = report.rdma.devices.iter_mut().flat_map(|device| &mut device.ports);
-                ports.for_each(|port| port.gids.truncate(4));
-            },
-            |report| {
-                for gpu in &mut report.gpus.devices {
-                    gpu.unknown.clear();
-                    gpu.peers.clear();
-                    gpu.nics.clear();
-                }
-            },
-            |report| {
-                report.interfaces.truncate(16);
-                report.numa.truncate(16);
-                report.gpus.variables.clear();
-            },
-            |report| {
-                report.rdma.devices.truncate(32);
-                report.gpus.devices.truncate(32);
-                report.warnings.truncate(16);
-            },
-        ];
-        for (tried, step) in steps.into_iter().enumerate() {
+        for (details, devices) in [(8, 64), (4, 64), (1, 64), (0, 64), (0, 16), (0, 4), (0, 0)] {
             let bytes = serde_json::to_vec(&self).map_or(0, |json| json.len());
-            if bytes <= MAX_BYTES - 256 {
+            if bytes <= MAX_BYTES {
                 break;
             }
-            step(&mut self);
-            if tried == 0 {
-                self.warnings.insert(0, "this host has more than a report holds: it is cut".into());
-            }
+            self.cut(details, devices);
         }
         self
+    }
+
+    /// Leaves at most so many details of each thing, and so many things of each kind.
+    fn cut(&mut self, details: usize, devices: usize) {
+        for gpu in &mut self.gpus.devices {
+            gpu.processes.truncate(details);
+            gpu.peers.truncate(details);
+            gpu.unknown.clear();
+            if details == 0 {
+                gpu.nics.clear();
+            }
+        }
+        for device in &mut self.rdma.devices {
+            device.ports.iter_mut().for_each(|port| port.gids.truncate(details));
+        }
+        for interface in &mut self.interfaces {
+            interface.addresses.truncate(details.max(1));
+        }
+        if details == 0 {
+            self.gpus.variables.clear();
+        }
+        self.gpus.devices.truncate(devices);
+        self.rdma.devices.truncate(devices);
+        self.interfaces.truncate(devices);
+        self.numa.truncate(devices);
+        self.warnings.truncate(devices);
+        self.warnings.insert(0, "this host has more than a report holds: it is cut".into());
+        self.warnings.dedup();
     }
 }
 
@@ -366,6 +374,9 @@ mod tests {
         let fitted = report.fitted();
         assert!(serde_json::to_vec(&fitted).unwrap().len() <= MAX_BYTES);
         assert_eq!(fitted.rdma.devices.len(), 8, "details go first");
+        assert!(!fitted.rdma.devices[7].ports[7].gids.is_empty(), "and not all of them");
         assert_eq!(fitted.warnings.len(), 1);
+        let endless = Report { warnings: vec!["x".repeat(1000); 1000], ..Report::default() };
+        assert!(serde_json::to_vec(&endless.fitted()).unwrap().len() <= MAX_BYTES);
     }
 }

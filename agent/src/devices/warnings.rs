@@ -29,7 +29,7 @@ pub(super) fn of(report: &Report) -> Vec<String> {
 fn gpus(report: &Report, warnings: &mut Vec<String>) {
     let gpus = &report.gpus;
     if let Some(why) = &gpus.why_no_nvml {
-        let lost = if gpus.nvml { "NVML left something out" } else { "NVML was not asked" };
+        let lost = if gpus.nvml { "NVML left something out" } else { "NVML tells nothing of GPUs" };
         warnings.push(format!("{lost}: {why}"));
     }
     let reasons = gpus.devices.iter().filter(|gpu| !gpu.usable).map(|gpu| {

@@ -23,7 +23,7 @@ pub async fn serve(line: Line) {
     let worker = link.worker;
     worker.is_launcher(link.id);
     let (answers, mut outgoing) = mpsc::channel::<ToLauncher>(ANSWERS);
-    let hello = ToLauncher::Hello(Box::new(worker.hello().clone()));
+    let hello = ToLauncher::Hello(Box::new(worker.hello().await));
     if answers.send(hello).await.is_err() {
         return;
     }

@@ -9,8 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 
+use crate::config::env::Environment;
+use crate::devices::collect::{self, Resolve};
+use crate::devices::host::Roots;
+use crate::devices::report::Report;
 use crate::process::end::{Ended, end, settle};
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
@@ -62,6 +66,7 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Worker {
     key: JobKey,
     hello: Hello,
+    devices: OnceCell<Option<Report>>,
     settings: Settings,
     reaper: Reaper,
     connections: AtomicU64,
@@ -97,6 +102,7 @@ impl Worker {
         Self {
             key,
             hello,
+            devices: OnceCell::new(),
             settings,
             reaper,
             connections: AtomicU64::new(0),
@@ -113,10 +119,19 @@ impl Worker {
         &self.key
     }
 
-    /// What it says of itself.
-    #[must_use]
-    pub fn hello(&self) -> &Hello {
-        &self.hello
+    /// What it says of itself, once its devices are known.
+    pub async fn hello(&self) -> Hello {
+        Hello { devices: self.devices().await.clone(), ..self.hello.clone() }
+    }
+
+    /// What this host has. Asked for once, in [`collect::LIMIT`] at most, so the sooner the better.
+    pub async fn devices(&self) -> &Option<Report> {
+        let look = async || {
+            let (roots, env) = (Roots::default(), Environment::from_process());
+            let report = collect::report(&roots, &env, &self.reaper, Resolve::Nothing).await;
+            report.inspect_err(|error| tracing::warn!("failed to {error}")).ok()
+        };
+        self.devices.get_or_init(look).await
     }
 
     /// A number for a new connection.

@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
+use super::Ask;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::{Child, SpawnError, spawn};
 use crate::process::status::WaitStatus;
@@ -70,13 +71,14 @@ pub enum HelperError {
 /// Asks NVML by way of the helper.
 ///
 /// # Errors
-/// See [`HelperError`]; also where NVML itself says that it does not work.
-pub async fn ask(reaper: &Reaper) -> Result<Answer, String> {
+/// Why there is no answer.
+pub async fn ask(reaper: &Reaper) -> Result<Answer, Ask> {
     match answer(reaper).await {
-        Ok(Answer { failed: Some(why), .. }) => Err(why),
+        Ok(Answer { failed: Some(why), .. }) => Err(Ask::Unable(why)),
         Ok(answer) if answer.schema == SCHEMA => Ok(answer),
-        Ok(answer) => Err(format!("the NVML helper answers in form {}", answer.schema)),
-        Err(error) => Err(error.to_string()),
+        Ok(answer) => Err(Ask::Failed(format!("the helper answers in form {}", answer.schema))),
+        Err(error @ HelperError::NotBuilt) => Err(Ask::Unable(error.to_string())),
+        Err(error) => Err(Ask::Failed(error.to_string())),
     }
 }
 

@@ -35,7 +35,9 @@ pub enum Ask {
     Nobody,
     /// The container was made without GPUs on purpose.
     Blinded(String),
-    /// It could not be asked, or did not answer; this is why.
+    /// It cannot be asked here, or says itself that it does not work; this is why.
+    Unable(String),
+    /// It should have answered and did not: it crashed or hung.
     Failed(String),
 }
 
@@ -54,7 +56,7 @@ pub fn whether_to_ask(roots: &Roots, env: &Environment) -> Result<(), Ask> {
         )));
     }
     if !roots.are_own() {
-        return Err(Ask::Failed("the files are those of another machine".into()));
+        return Err(Ask::Unable("the files are those of another machine".into()));
     }
     let driver = node
         || roots.dev.join("dxg").exists()
@@ -163,11 +165,11 @@ mod tests {
         assert!(matches!(whether_to_ask(&none, &env("")), Err(Ask::Blinded(_))));
         assert!(matches!(whether_to_ask(&none, &env("none")), Err(Ask::Blinded(_))));
         assert!(
-            matches!(whether_to_ask(&none, &env("void")), Err(Ask::Failed(_))),
+            matches!(whether_to_ask(&none, &env("void")), Err(Ask::Unable(_))),
             "as CDI sets it"
         );
         assert!(
-            matches!(whether_to_ask(&given, &env("")), Err(Ask::Failed(_))),
+            matches!(whether_to_ask(&given, &env("")), Err(Ask::Unable(_))),
             "given by other means"
         );
         let nowhere = Environment::from_iter([("LD_LIBRARY_PATH", "/nowhere")]);
