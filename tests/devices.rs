@@ -120,6 +120,57 @@ fn every_machine_is_told_as_before() {
     is_as_before(&Path::new(FIXTURES).join("mi250/metrics.txt"), &metrics);
 }
 
+/// The files of a tree, no links and no directories.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let below = |entry: fs::DirEntry| match entry.file_type().unwrap() {
+        kind if kind.is_dir() => files(&entry.path()),
+        kind if kind.is_file() => vec![entry.path()],
+        _ => Vec::new(),
+    };
+    entries.flat_map(below).collect()
+}
+
+#[test]
+fn any_file_may_be_missing() {
+    for name in ["mlx5-roce", "mi250"] {
+        let tree = machine(name);
+        for file in files(tree.path()) {
+            let text = fs::read(&file).unwrap();
+            fs::remove_file(&file).unwrap();
+            let output = devices(&["--root", tree.path().to_str().unwrap()]).output().unwrap();
+            assert!(output.status.success(), "{}: {output:?}", file.display());
+            fs::write(&file, text).unwrap();
+        }
+    }
+}
+
+#[test]
+fn any_file_may_be_anything() {
+    let garbage: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    let endless = "9".repeat(100_000);
+    let turns: [(&str, &dyn Fn(&Path)); 5] = [
+        ("garbage", &|file| fs::write(file, &garbage).unwrap()),
+        ("digits", &|file| fs::write(file, &endless).unwrap()),
+        ("a loop", &|file| symlink(file.file_name().unwrap(), file).unwrap()),
+        ("a pipe", &|file| {
+            assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+        }),
+        ("a device", &|file| symlink("/dev/zero", file).unwrap()),
+    ];
+    for name in ["mlx4", "mlx5-roce", "mi250", "no-rdma"] {
+        for (what, turn) in &turns {
+            let tree = machine(name);
+            for file in files(tree.path()) {
+                fs::remove_file(&file).unwrap();
+                turn(&file);
+            }
+            let told = report(&mut devices(&["--root", tree.path().to_str().unwrap()]));
+            assert_eq!(told["schema"], "muster-devices/1", "{name}, {what}");
+        }
+    }
+}
+
 #[test]
 fn each_gpu_of_a_dgx_has_its_own_nic() {
     let tree = machine("dgx");
@@ -236,7 +287,7 @@ fn a_driver_in_trouble_costs_a_warning_and_no_more_than_the_limit() {
     let stub = stub(&[]);
     for (mode, part, at_least) in [
         ("hang", "NVML did not answer in 5 s", LIMIT),
-        ("crash", "ended with signal 11", Duration::ZERO),
+        ("crash", "the NVML helper ended: killed by SIGSEGV", Duration::ZERO),
     ] {
         let begun = Instant::now();
         let told = report(&mut with_nvml(&stub, mode));

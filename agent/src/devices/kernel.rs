@@ -107,20 +107,8 @@ fn in_first_user_namespace(uid_map: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Roots) {
-        let home = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = home.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let roots = Roots::below(home.path());
-        (home, roots)
-    }
+    use crate::devices::planted::machine;
 
     #[test]
     fn ipc_lock_counts_where_it_is_effective() {
@@ -133,7 +121,8 @@ mod tests {
             ("CapEff:\tnonsense\n", HERE, None),
             ("", HERE, None),
         ] {
-            let (_home, roots) = tree(&[("proc/self/status", status), ("proc/self/uid_map", map)]);
+            let (_home, roots) =
+                machine(&[("proc/self/status", status), ("proc/self/uid_map", map)]);
             assert_eq!(ipc_lock(&roots), effective, "{status} {map}");
         }
     }
@@ -149,7 +138,7 @@ mod tests {
         ] {
             assert_eq!(mounted_shm(line), None, "{line}");
         }
-        let (_home, roots) = tree(&[
+        let (_home, roots) = machine(&[
             (
                 "proc/self/limits",
                 "Limit   Soft Limit  Hard Limit  Units\nMax locked memory   8388608   unlimited   bytes\nMax open files  x  y  files\nMax processes  unlimited unlimited processes\n",

@@ -13,6 +13,8 @@ pub mod net;
 mod node;
 pub mod own;
 mod pci;
+#[cfg(test)]
+mod planted;
 pub mod rdma;
 mod read;
 pub mod render;

@@ -4,13 +4,10 @@
 //! Must not trust a tree: with `--root` it is whatever somebody recorded, or made up.
 
 use std::cmp::Ordering;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr;
-
-use nix::libc::O_NONBLOCK;
 
 /// Bytes of a file that are read.
 const MAX_TEXT: u64 = 1024 * 1024;
@@ -23,11 +20,11 @@ const MAX_NAMES: usize = 4096;
 
 /// The beginning of a file.
 pub(super) fn text(path: &Path) -> Option<String> {
-    // A pipe without a writer, or a device, must not hold us up.
-    let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
+    // A device is not to be woken by opening it, and a pipe has nothing to tell.
+    if !fs::metadata(path).ok()?.is_file() {
         return None;
     }
+    let file = File::open(path).ok()?;
     let mut bytes = Vec::new();
     file.take(MAX_TEXT).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -3,10 +3,9 @@
 //! A driver in trouble hangs or kills it, and that costs its answer, nothing else. Must not wait
 //! longer than [`LIMIT`], nor for the process to be gone: one that hangs in a driver dies when it can.
 
-use std::ffi::CStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -14,8 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use muster_nvml::{Answer, SCHEMA};
-use nix::errno::Errno;
 use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
@@ -46,7 +45,7 @@ pub enum HelperError {
     /// The build embedded none.
     #[error("this build of muster has no NVML helper")]
     NotBuilt,
-    /// Neither memory nor any directory took the program.
+    /// Memory did not take the program, nor did any directory.
     #[error("find a place for the NVML helper: {0}")]
     NoPlace(#[source] io::Error),
     /// It does not start.
@@ -56,7 +55,7 @@ pub enum HelperError {
     #[error("NVML did not answer in {} s", LIMIT.as_secs())]
     Silent,
     /// It died, or ended without an answer.
-    #[error("the NVML helper ended with {status}{words}")]
+    #[error("the NVML helper ended: {status}{words}")]
     Died {
         /// How; unknown where somebody else waited for it.
         status: String,
@@ -121,14 +120,15 @@ async fn drain(pipe: Option<impl AsyncRead + Unpin>, bound: u64) -> Vec<u8> {
 
 /// From memory; where the kernel, a security module or a missing `/proc` forbids that, from a file.
 fn start(reaper: &Reaper, program: &[u8]) -> Result<Child, HelperError> {
-    let in_memory = memory(program).and_then(|file| {
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let in_memory = memory(program).map_err(|error| HelperError::NoPlace(error.into()));
+    let started = in_memory.and_then(|file| {
         // The child finds it under the same number: it is closed by what it executes, not before.
-        run(reaper, Path::new(&path)).map_err(io::Error::other)
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(run(reaper, Path::new(&path))?)
     });
-    in_memory.or_else(|error| {
-        tracing::debug!(%error, "the NVML helper does not run from memory");
-        from_file(reaper, program)
+    started.or_else(|refused| {
+        tracing::debug!(%refused, "the NVML helper does not run from memory");
+        from_file(reaper, program, refused)
     })
 }
 
@@ -139,43 +139,38 @@ fn run(reaper: &Reaper, path: &Path) -> Result<Child, SpawnError> {
 }
 
 /// A file in memory that may be executed.
-fn memory(program: &[u8]) -> io::Result<File> {
-    const TITLE: &CStr = c"muster-nvml";
+fn memory(program: &[u8]) -> nix::Result<OwnedFd> {
     // Linux 6.3 wants to be told that it is to be executed; before, the flag is unknown.
-    let flags = [libc::MFD_CLOEXEC | libc::MFD_EXEC, libc::MFD_CLOEXEC];
-    let mut refused = io::Error::from(Errno::EINVAL);
-    for flags in flags {
-        // SAFETY: the name is a C string that lives as long as the call.
-        let fd = unsafe { libc::memfd_create(TITLE.as_ptr(), flags) };
-        match Errno::result(fd) {
-            Ok(fd) => {
-                // SAFETY: the kernel just gave us this descriptor; nobody else has it.
-                let mut file = unsafe { File::from_raw_fd(fd) };
-                file.write_all(program)?;
-                return Ok(file);
-            }
-            Err(error) => refused = error.into(),
-        }
+    let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
+    let create = |flags| memfd_create(NAME, flags);
+    let file =
+        create(MFdFlags::MFD_CLOEXEC | executable).or_else(|_| create(MFdFlags::MFD_CLOEXEC))?;
+    let mut rest = program;
+    while !rest.is_empty() {
+        rest = &rest[nix::unistd::write(&file, rest)?..];
     }
-    Err(refused)
+    Ok(file)
 }
 
-/// From a file that is gone as soon as it runs, in the first directory that lets it be executed.
-fn from_file(reaper: &Reaper, program: &[u8]) -> Result<Child, HelperError> {
-    let mut refused = HelperError::NoPlace(Errno::ENOENT.into());
+/// From a file that is gone as soon as it runs, in the first directory that lets it be executed. A
+/// place that takes no file is no news where one does not let it run.
+fn from_file(
+    reaper: &Reaper,
+    program: &[u8],
+    mut refused: HelperError,
+) -> Result<Child, HelperError> {
     for directory in [std::env::temp_dir(), "/dev/shm".into(), "/run".into(), "/var/tmp".into()] {
         let path = directory.join(format!(".{NAME}.{}", std::process::id()));
-        match write(&path, program) {
-            Ok(()) => {
-                let started = run(reaper, &path);
-                // It runs, or never will; and the file system goes with the container.
-                let _ = fs::remove_file(&path);
-                match started {
-                    Ok(child) => return Ok(child),
-                    Err(error) => refused = error.into(),
-                }
-            }
-            Err(error) => refused = HelperError::NoPlace(error),
+        if let Err(error) = write(&path, program) {
+            tracing::debug!(%error, "the NVML helper cannot be {}", path.display());
+            continue;
+        }
+        let started = run(reaper, &path);
+        // It runs, or never will; and the file system goes with the container.
+        let _ = fs::remove_file(&path);
+        match started {
+            Ok(child) => return Ok(child),
+            Err(error) => refused = error.into(),
         }
     }
     Err(refused)

@@ -124,20 +124,8 @@ fn gpu(roots: &Roots, told: &Path, index: u32, address: String) -> Gpu {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
-
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Roots) {
-        let home = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = home.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let roots = Roots::below(home.path());
-        (home, roots)
-    }
+    use crate::devices::planted::machine;
 
     #[test]
     fn versions() {
@@ -152,7 +140,7 @@ mod tests {
             ),
             ("nonsense", None),
         ] {
-            let (_home, roots) = tree(&[("proc/driver/nvidia/version", text)]);
+            let (_home, roots) = machine(&[("proc/driver/nvidia/version", text)]);
             assert_eq!(driver(&roots).as_deref(), version, "{text}");
         }
     }
@@ -160,8 +148,8 @@ mod tests {
     #[test]
     fn only_a_driver_is_asked() {
         let env = |value: &str| Environment::from_iter([("NVIDIA_VISIBLE_DEVICES", value)]);
-        let (_home, given) = tree(&[("dev/nvidiactl", "")]);
-        let (_home, none) = tree(&[("dev/null", "")]);
+        let (_home, given) = machine(&[("dev/nvidiactl", "")]);
+        let (_home, none) = machine(&[("dev/null", "")]);
         assert!(matches!(whether_to_ask(&none, &env("")), Err(Ask::Blinded(_))));
         assert!(matches!(whether_to_ask(&none, &env("none")), Err(Ask::Blinded(_))));
         assert!(
@@ -180,7 +168,7 @@ mod tests {
 
     #[test]
     fn without_a_bus_the_driver_tells() {
-        let (_home, roots) = tree(&[
+        let (_home, roots) = machine(&[
             (
                 "proc/driver/nvidia/gpus/0000:07:00.0/information",
                 "Model: \t\t NVIDIA A100\nGPU UUID: \t GPU-????????-????\nDevice Minor: \t 3\n",

@@ -40,7 +40,15 @@ fn no_port(ports: &[Port]) -> Option<String> {
         let physical = port.physical.as_ref().map(|state| format!(" ({state})"));
         format!("port {} is {state}{}", port.number, physical.unwrap_or_default())
     });
-    Some(told.collect::<Vec<_>>().join(", "))
+    let told = told.collect::<Vec<_>>().join(", ");
+    let linked = ports.iter().any(|port| port.physical.as_deref() == Some("LinkUp"));
+    // InfiniBand and Omni-Path need somebody to give a port its address.
+    let remedy = if linked {
+        "the subnet or fabric manager has not configured it"
+    } else {
+        "look at its cable and at the port of the switch"
+    };
+    Some(format!("{told}; {remedy}"))
 }
 
 fn no_node(device: &RdmaDevice) -> Option<String> {
