@@ -5,7 +5,12 @@
 //! stub (`programs/nvml_stub.c`). No real GPU and no RDMA hardware was at hand. `MUSTER_SNAPSHOTS=write` writes
 //! what is expected anew, to be read before it is committed.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::{Install, MpiJob};
-use muster_tests::{Cluster, LONG, muster, run_muster};
+use lab::{Install, KeyKind, MpiJob};
+use muster_tests::{Cluster, LONG, Pair, muster, run_muster};
 use object::read::elf::{ElfFile64, FileHeader as _, SectionHeader as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -145,11 +150,14 @@ fn any_file_may_be_missing() {
     }
 }
 
+/// Puts something else where a file was.
+type Turn<'a> = (&'a str, &'a dyn Fn(&Path));
+
 #[test]
 fn any_file_may_be_anything() {
     let garbage: Vec<u8> = (0..=255).cycle().take(100_000).collect();
     let endless = "9".repeat(100_000);
-    let turns: [(&str, &dyn Fn(&Path)); 5] = [
+    let turns: [Turn<'_>; 5] = [
         ("garbage", &|file| fs::write(file, &garbage).unwrap()),
         ("digits", &|file| fs::write(file, &endless).unwrap()),
         ("a loop", &|file| symlink(file.file_name().unwrap(), file).unwrap()),
@@ -352,6 +360,25 @@ fn a_hung_driver_does_not_keep_a_worker_from_its_job() {
     let output = cluster.launcher.run(run_muster(["wait"]), LONG).unwrap();
     assert!(output.success(), "{output:?}");
     assert!(output.elapsed < LIMIT + SLACK, "{output:?}");
+}
+
+#[test]
+fn a_worker_s_hello_tells_its_devices() {
+    let pair = Pair::start(KeyKind::EcdsaP521);
+    // The first frame of the control channel is the hello; then the channel is closed.
+    let output = pair.sh("mkfifo /tmp/open; sleep 60 >/tmp/open & keeper=$!\n\
+         ssh -s $w muster/1 </tmp/open | { dd bs=64K count=1 2>/dev/null; kill $keeper; }");
+    let (_length, hello) = output.stdout.split_at(output.stdout.find('{').unwrap());
+    let hello: Value = serde_json::from_str(hello).unwrap();
+    let devices = &hello["devices"];
+    assert_eq!((&hello["type"], &hello["hostname"]), (&json!("hello"), &devices["hostname"]));
+    assert_eq!(
+        (&devices["schema"], &devices["own_name"]),
+        (&json!("muster-devices/1"), &Value::Null)
+    );
+    let address = pair.worker.address().to_string();
+    let here = |interface: &Value| interface["addresses"].to_string().contains(&address);
+    assert!(devices["interfaces"].as_array().unwrap().iter().any(here), "{hello:#}");
 }
 
 /// The helper as it lies in the binary: an ELF file inside an ELF file.

@@ -15,8 +15,8 @@ use crate::config::env::Environment;
 use crate::exit::{Class, Explain};
 use crate::process::reaper::Reaper;
 
-/// How long a report may take: NVML's limit is the longest of all, with something for the rest.
-pub const LIMIT: Duration = Duration::from_secs(helper::LIMIT.as_secs() + 1);
+/// How long a report may take: as long as NVML, since all readers work at the same time.
+pub const LIMIT: Duration = helper::LIMIT;
 
 /// How long the own name may take to resolve.
 const OWN_NAME: Duration = Duration::from_secs(2);

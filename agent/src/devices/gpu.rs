@@ -20,7 +20,7 @@ mod nvidia;
 mod visible;
 mod xid;
 
-pub use nvidia::{Ask, whether_to_ask};
+pub use nvidia::{NoAnswer, whether_to_ask};
 
 /// What the kernel's files tell, before NVML has answered.
 pub(super) struct Seen {
@@ -44,7 +44,7 @@ pub(super) fn look(roots: &Roots) -> Seen {
 /// All GPUs, with what NVML said, or why it said nothing.
 pub(super) fn settle(
     seen: Seen,
-    nvml: Result<Answer, Ask>,
+    nvml: Result<Answer, NoAnswer>,
     env: &Environment,
     rdma: &[RdmaDevice],
 ) -> Gpus {
@@ -58,18 +58,18 @@ pub(super) fn settle(
             gpus.why_no_nvml = Some(answer.problems.join("; ")).filter(|words| !words.is_empty());
             answer.gpus
         }
-        Err(Ask::Blinded(why)) => {
+        Err(NoAnswer::Blinded(why)) => {
             gpus.why_none = Some(why);
             Vec::new()
         }
-        Err(Ask::Nobody) => seen.nvidia,
-        Err(Ask::Unable(why)) => {
+        Err(NoAnswer::Nobody) => seen.nvidia,
+        Err(NoAnswer::Unable(why)) => {
             // Nothing is missed where there is nothing to ask about: images bring the library along.
             let missed = !seen.nvidia.is_empty() || gpus.driver.is_some();
             gpus.why_no_nvml = Some(why).filter(|_| missed);
             seen.nvidia
         }
-        Err(Ask::Failed(why)) => {
+        Err(NoAnswer::Failed(why)) => {
             gpus.why_no_nvml = Some(why);
             seen.nvidia
         }

@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::time::timeout;
 
-use super::Ask;
+use super::NoAnswer;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::{Child, SpawnError, spawn};
 use crate::process::status::WaitStatus;
@@ -27,7 +27,8 @@ use crate::process::status::WaitStatus;
 // `HELPER`: the program's bytes, where the build was given them.
 include!(concat!(env!("OUT_DIR"), "/helper.rs"));
 
-/// How long it may take. A driver that first has to start its GPUs takes up to three seconds.
+/// How long it may take. A driver that first has to start many GPUs (without its persistence daemon) may
+/// take longer, and then the kernel's files have to do.
 pub const LIMIT: Duration = Duration::from_secs(5);
 
 /// Bytes of its answer that are read.
@@ -39,17 +40,17 @@ const MAX_WORDS: u64 = 4096;
 /// What it is called in lists of processes.
 const NAME: &str = "muster-nvml";
 
-/// Why it gave no answer.
+/// Why it gave no answer. Ends nothing: the words become a warning.
 #[derive(Debug, thiserror::Error)]
 pub enum HelperError {
     /// The build embedded none.
     #[error("this build of muster has no NVML helper")]
     NotBuilt,
     /// Memory did not take the program, nor did any directory.
-    #[error("find a place for the NVML helper: {0}")]
+    #[error("there is no place for the NVML helper: {0}")]
     NoPlace(#[source] io::Error),
     /// It does not start.
-    #[error("{0}")]
+    #[error("failed to {0}")]
     Start(#[from] SpawnError),
     /// It was killed after [`LIMIT`].
     #[error("NVML did not answer in {} s", LIMIT.as_secs())]
@@ -71,13 +72,15 @@ pub enum HelperError {
 ///
 /// # Errors
 /// Why there is no answer.
-pub async fn ask(reaper: &Reaper) -> Result<Answer, Ask> {
+pub async fn ask(reaper: &Reaper) -> Result<Answer, NoAnswer> {
     match answer(reaper).await {
-        Ok(Answer { failed: Some(why), .. }) => Err(Ask::Unable(why)),
+        Ok(Answer { failed: Some(why), .. }) => Err(NoAnswer::Unable(why)),
         Ok(answer) if answer.schema == SCHEMA => Ok(answer),
-        Ok(answer) => Err(Ask::Failed(format!("the helper answers in form {}", answer.schema))),
-        Err(error @ HelperError::NotBuilt) => Err(Ask::Unable(error.to_string())),
-        Err(error) => Err(Ask::Failed(error.to_string())),
+        Ok(answer) => {
+            Err(NoAnswer::Failed(format!("the helper answers in form {}", answer.schema)))
+        }
+        Err(error @ HelperError::NotBuilt) => Err(NoAnswer::Unable(error.to_string())),
+        Err(error) => Err(NoAnswer::Failed(error.to_string())),
     }
 }
 

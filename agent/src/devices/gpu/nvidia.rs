@@ -30,7 +30,7 @@ const LIBRARIES: [&str; 8] = [
 
 /// Why NVML did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum NoAnswer {
     /// There is no sign of a driver: nobody to ask.
     Nobody,
     /// The container was made without GPUs on purpose.
@@ -45,24 +45,24 @@ pub enum Ask {
 ///
 /// # Errors
 /// Where there is no point in it.
-pub fn whether_to_ask(roots: &Roots, env: &Environment) -> Result<(), Ask> {
+pub fn whether_to_ask(roots: &Roots, env: &Environment) -> Result<(), NoAnswer> {
     let node = roots.dev.join("nvidiactl").exists();
     if let Some(value @ ("" | "none")) = env.get("NVIDIA_VISIBLE_DEVICES")
         && !node
     {
-        return Err(Ask::Blinded(format!(
+        return Err(NoAnswer::Blinded(format!(
             "none, as expected: NVIDIA_VISIBLE_DEVICES is set to {value:?}, as mpi-operator does on \
              launchers"
         )));
     }
     if !roots.are_own() {
-        return Err(Ask::Unable("the files are those of another machine".into()));
+        return Err(NoAnswer::Unable("the files are those of another machine".into()));
     }
     let driver = node
         || roots.dev.join("dxg").exists()
         || roots.proc.join("driver/nvidia/version").exists()
         || library(env).is_some();
-    if driver { Ok(()) } else { Err(Ask::Nobody) }
+    if driver { Ok(()) } else { Err(NoAnswer::Nobody) }
 }
 
 fn library(env: &Environment) -> Option<PathBuf> {
@@ -150,19 +150,19 @@ mod tests {
         let env = |value: &str| Environment::from_iter([("NVIDIA_VISIBLE_DEVICES", value)]);
         let (_home, given) = machine(&[("dev/nvidiactl", "")]);
         let (_home, none) = machine(&[("dev/null", "")]);
-        assert!(matches!(whether_to_ask(&none, &env("")), Err(Ask::Blinded(_))));
-        assert!(matches!(whether_to_ask(&none, &env("none")), Err(Ask::Blinded(_))));
+        assert!(matches!(whether_to_ask(&none, &env("")), Err(NoAnswer::Blinded(_))));
+        assert!(matches!(whether_to_ask(&none, &env("none")), Err(NoAnswer::Blinded(_))));
         assert!(
-            matches!(whether_to_ask(&none, &env("void")), Err(Ask::Unable(_))),
+            matches!(whether_to_ask(&none, &env("void")), Err(NoAnswer::Unable(_))),
             "as CDI sets it"
         );
         assert!(
-            matches!(whether_to_ask(&given, &env("")), Err(Ask::Unable(_))),
+            matches!(whether_to_ask(&given, &env("")), Err(NoAnswer::Unable(_))),
             "given by other means"
         );
         let nowhere = Environment::from_iter([("LD_LIBRARY_PATH", "/nowhere")]);
         if library(&nowhere).is_none() && !Path::new("/dev/nvidiactl").exists() {
-            assert_eq!(whether_to_ask(&Roots::default(), &nowhere), Err(Ask::Nobody));
+            assert_eq!(whether_to_ask(&Roots::default(), &nowhere), Err(NoAnswer::Nobody));
         }
     }
 
