@@ -208,6 +208,15 @@ fn this_machine_is_told_too() {
 }
 
 #[test]
+fn a_directory_without_a_machine_is_refused() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = devices(&["--root", empty.path().to_str().unwrap()]).output().unwrap();
+    assert_eq!(output.status.code(), Some(89), "{output:?}");
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("it has neither proc nor sys\nmuster: hint: "), "{words}");
+}
+
+#[test]
 fn watching_goes_on_until_nobody_reads() {
     let mut child =
         devices(&["--watch", "50ms", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();

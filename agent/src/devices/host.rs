@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Hierarchy, hierarchies};
 use super::read;
+use crate::exit::{Class, Explain};
 
 /// Where the kernel's file systems are.
 #[derive(Debug, Clone)]
@@ -40,6 +41,16 @@ impl Roots {
         Self { proc, sys, dev, tree: Some(tree.to_owned()) }
     }
 
+    /// The same, where the directory holds any of them.
+    ///
+    /// # Errors
+    /// See [`NoMachine`].
+    pub fn recorded(tree: &Path) -> Result<Self, NoMachine> {
+        let roots = Self::below(tree);
+        let any = roots.proc.is_dir() || roots.sys.is_dir();
+        if any { Ok(roots) } else { Err(NoMachine(tree.to_owned())) }
+    }
+
     /// Whether they are those of the machine that we run on, so that the kernel can be asked too.
     #[must_use]
     pub fn are_own(&self) -> bool {
@@ -59,6 +70,21 @@ impl Roots {
     pub fn shown(&self, path: &Path) -> PathBuf {
         let inside = self.tree.as_ref().and_then(|tree| path.strip_prefix(tree).ok());
         inside.map_or_else(|| path.to_owned(), |inside| Path::new("/").join(inside))
+    }
+}
+
+/// A directory in which no machine's files are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read a machine's files below {}: it has neither proc nor sys", .0.display())]
+pub struct NoMachine(PathBuf);
+
+impl Explain for NoMachine {
+    fn class(&self) -> Class {
+        Class::Config
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("name the directory that holds the machine's proc, sys and dev".into())
     }
 }
 

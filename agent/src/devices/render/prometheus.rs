@@ -4,7 +4,9 @@
 
 use std::fmt::Write as _;
 
-use crate::devices::report::{Bound, Report};
+use muster_nvml::Gpu;
+
+use crate::devices::report::{Bound, Interface, Port, RdmaDevice, Report};
 
 /// Labels and a value.
 type Sample = (Vec<(&'static str, String)>, f64);
@@ -44,7 +46,7 @@ fn host(text: &mut String, report: &Report) {
 }
 
 fn interfaces(text: &mut String, report: &Report) {
-    let named = |value: fn(&crate::devices::report::Interface) -> Option<f64>| {
+    let named = |value: fn(&Interface) -> Option<f64>| {
         let all = report.interfaces.iter();
         all.filter_map(move |it| Some((vec![("interface", it.name.clone())], value(it)?))).collect()
     };
@@ -73,10 +75,9 @@ fn rdma(text: &mut String, report: &Report) {
     let usable = devices.iter().map(|it| (vec![("device", it.name.clone())], flag(it.usable)));
     many(text, "muster_rdma_usable", "Whether a job can use it.", usable.collect());
     let ports = || devices.iter().flat_map(|it| it.ports.iter().map(move |port| (it, port)));
-    let labels =
-        |(it, port): (&crate::devices::report::RdmaDevice, &crate::devices::report::Port)| {
-            vec![("device", it.name.clone()), ("port", port.number.to_string())]
-        };
+    let labels = |(it, port): (&RdmaDevice, &Port)| {
+        vec![("device", it.name.clone()), ("port", port.number.to_string())]
+    };
     let active =
         ports().filter_map(|at| Some((labels(at), flag(at.1.state.as_ref()? == "ACTIVE"))));
     many(text, "muster_rdma_port_active", "Whether the port is active.", active.collect());
@@ -88,7 +89,7 @@ fn rdma(text: &mut String, report: &Report) {
 fn gpus(text: &mut String, report: &Report) {
     let gpus = &report.gpus.devices;
     let word = |value: &Option<String>| value.clone().unwrap_or_default();
-    let labels = |it: &muster_nvml::Gpu| {
+    let labels = |it: &Gpu| {
         vec![("gpu", it.index.to_string()), ("uuid", word(&it.uuid)), ("pci", word(&it.pci))]
     };
     let info = gpus.iter().map(|it| {
@@ -98,7 +99,7 @@ fn gpus(text: &mut String, report: &Report) {
         (labels, 1.0)
     });
     many(text, "muster_gpu_info", "A GPU.", info.collect());
-    let each = |value: fn(&muster_nvml::Gpu) -> Option<f64>| {
+    let each = |value: fn(&Gpu) -> Option<f64>| {
         gpus.iter().filter_map(move |it| Some((labels(it), value(it)?))).collect()
     };
     many(text, "muster_gpu_usable", "Whether a job can use it.", each(|it| Some(flag(it.usable))));
@@ -177,7 +178,6 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::report::RdmaDevice;
 
     #[test]
     fn labels_are_escaped_and_the_unknown_is_left_out() {

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use muster_nvml::Gpu;
 
 use crate::devices::report::{
-    Access, Bound, Interface, InterfaceKind, Limits, OwnName, RdmaDevice, Report,
+    Access, Bound, HugePages, Interface, InterfaceKind, Limits, OwnName, RdmaDevice, Report,
 };
 use crate::text::{columns, size};
 
@@ -128,8 +128,7 @@ fn host(report: &Report) -> [Vec<String>; 2] {
         }),
     );
     fact("limits", Some(limits(report.limits, report.rdma.ipc_lock)));
-    let pool =
-        |pool: &crate::devices::report::HugePages| format!("{} x {}", pool.total, size(pool.size));
+    let pool = |pool: &HugePages| format!("{} x {}", pool.total, size(pool.size));
     fact("huge pages", Some(list(report.huge_pages.iter().map(pool))));
     fact("rdma_cm", (!report.rdma.devices.is_empty()).then(|| access(report.rdma.cm)));
     fact("GPUDirect", gpudirect(report));
