@@ -18,6 +18,7 @@ use crate::devices::host::Roots;
 use crate::devices::trouble::{OomCounter, PLACES, full};
 use crate::ids::HostName;
 use crate::output::Stream;
+use crate::process::reaper::Reaper;
 use crate::process::spawn::Child;
 use crate::relay::desk::{self, Outlets};
 use crate::relay::mux::FromDesk;
@@ -78,6 +79,7 @@ impl Lines {
         fleet: &Fleet,
         socket: &str,
         pod_logs: bool,
+        reaper: &Reaper,
         events: &mpsc::Sender<Event>,
     ) -> Result<Self, PrinterError> {
         let unread = events.clone();
@@ -86,7 +88,7 @@ impl Lines {
             let _ = unread.blocking_send(Event::Stop(Stop::Pipe));
         })?);
         let roll = Arc::<Roll>::default();
-        let own = own_desk(socket, fleet.here(), &printer, &roll, events);
+        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), events);
         let mut lines = Self {
             printer,
             pieces: Arc::default(),
@@ -216,7 +218,7 @@ fn own_desk(
     socket: &str,
     here: &HostName,
     printer: &Printer,
-    roll: &Arc<Roll>,
+    (roll, reaper): (&Arc<Roll>, &Reaper),
     events: &mpsc::Sender<Event>,
 ) -> Option<(watch::Sender<bool>, JoinHandle<()>)> {
     let socket = RankSocket::bind(socket, "launcher")
@@ -224,7 +226,9 @@ fn own_desk(
         .ok()?;
     let (reports, mut said) = mpsc::channel::<Report>(REPORTS);
     let roll = Arc::clone(roll);
-    let outlets = Outlets { origin: HERE, roll, reports, launcher: printer.queue(), pod: None };
+    let reaper = reaper.clone();
+    let outlets =
+        Outlets { origin: HERE, roll, reaper, reports, launcher: printer.queue(), pod: None };
     let mut oom = OomCounter::new(Roots::default());
     let (close, closing) = watch::channel(false);
     let (here, events) = (here.clone(), events.clone());

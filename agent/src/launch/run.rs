@@ -148,7 +148,7 @@ pub async fn run(
 ) -> Result<Over, Failure> {
     let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, heartbeat, reaper } =
         launch;
-    let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, &events.sender).await?;
+    let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, &reaper, &events.sender).await?;
     if !lines.without.is_empty() {
         let hosts: Vec<&str> = lines.without.iter().map(HostName::short).collect();
         say(&format!("warning: mpirun carries the lines of {}", hosts.join(", ")));

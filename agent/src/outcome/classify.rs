@@ -166,6 +166,17 @@ fn weight(end: &RankEnd, words: &[Finding]) -> u8 {
     }
 }
 
+/// A rank that was leaving with a code of its own when it was told to end: whom `first` has only lost. Its
+/// sockets were closed before its parent could see its end.
+fn overtaken<'f>(first: &RankEnd, facts: &'f Facts) -> Option<&'f RankEnd> {
+    let leaving = |end: &&RankEnd| {
+        end.told
+            && matches!(end.status, WaitStatus::Exited(1..128))
+            && end.at.0.abs_diff(first.at.0) <= 2 * MOMENT
+    };
+    facts.ranks.iter().filter(leaving).min_by_key(|end| end.at)
+}
+
 /// The rank that failed first, with what is known of it in words. One whose last words only echo
 /// another's failure makes way for that other, where its end was reported a moment later.
 fn earliest_rank<'f>(facts: &'f Facts, rules: &Arc<Rules>) -> Option<(&'f RankEnd, Vec<Finding>)> {
@@ -176,6 +187,11 @@ fn earliest_rank<'f>(facts: &'f Facts, rules: &Arc<Rules>) -> Option<(&'f RankEn
     // Of equals the last one that a maximum finds would be the latest.
     let weighed = together.into_iter().rev().max_by_key(|(end, words)| weight(end, words));
     let (first, words) = weighed?;
+    if weight(first, &words) == 0
+        && let Some(end) = overtaken(first, facts)
+    {
+        return Some((end, own_words(end, facts, rules)));
+    }
     if !text::only_echo(&words) {
         return Some((first, words));
     }

@@ -216,6 +216,12 @@ impl Worker {
         }
     }
 
+    /// The only waiter here.
+    #[must_use]
+    pub fn reaper(&self) -> Reaper {
+        self.reaper.clone()
+    }
+
     /// The ranks of this launcher.
     #[must_use]
     pub fn roll(&self, connection: ConnectionId) -> Arc<Roll> {
