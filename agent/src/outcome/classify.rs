@@ -28,6 +28,9 @@ const REACTION: u64 = 10_000_000;
 /// First failures in a verdict.
 const FIRST: usize = 8;
 
+/// With what a rank of Open MPI 5 leaves that has lost a peer, without a word of its own.
+const LEFT_ALONE: WaitStatus = WaitStatus::Exited(14);
+
 const SIGKILL: i32 = 9;
 const SIGBUS: i32 = 7;
 const SIGTERM: i32 = 15;
@@ -153,9 +156,8 @@ fn earliest_loss(facts: &Facts) -> Option<&HostEvent> {
 }
 
 /// How much an end looks like the cause among those that came at the same moment. Who talked to a rank
-/// that dies may end before that is reaped: Open MPI 5 leaves with 14 then, without a word.
+/// that dies may end before that is reaped.
 fn weight(end: &RankEnd, words: &[Finding]) -> u8 {
-    const LEFT_ALONE: WaitStatus = WaitStatus::Exited(14);
     let named = text::decide(words, Some(end.status)).is_some_and(text::names_cause);
     match end.status {
         _ if named => 3,
@@ -166,13 +168,16 @@ fn weight(end: &RankEnd, words: &[Finding]) -> u8 {
     }
 }
 
-/// A rank that was leaving with a code of its own when it was told to end: whom `first` has only lost. Its
-/// sockets were closed before its parent could see its end.
+/// A rank that was on its way out by itself when it was told to end: whom `first` has only lost. Its
+/// sockets are closed, or its crash is being printed, before its parent can see its end.
 fn overtaken<'f>(first: &RankEnd, facts: &'f Facts) -> Option<&'f RankEnd> {
     let leaving = |end: &&RankEnd| {
-        end.told
-            && matches!(end.status, WaitStatus::Exited(1..128))
-            && end.at.0.abs_diff(first.at.0) <= 2 * MOMENT
+        let by_itself = match end.status {
+            LEFT_ALONE => false,
+            WaitStatus::Exited(code) => (1..128).contains(&code),
+            WaitStatus::Signaled { signal, .. } => !matches!(signal, SIGTERM | SIGKILL),
+        };
+        by_itself && end.at.0.abs_diff(first.at.0) <= TOGETHER
     };
     facts.ranks.iter().filter(leaving).min_by_key(|end| end.at)
 }
