@@ -8,9 +8,15 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod at_once;
 mod generate;
 mod measure;
 mod rank_output;
+mod record;
+mod site;
+mod whole_way;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Measures what muster claims.
 #[derive(Debug, Parser)]
@@ -21,15 +27,22 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Everything below, and the table in benches/README.md made new
+    All(Common),
     /// The wrapper of one rank against cat and a Python tagger, and what it costs to start
     RankOutput(rank_output::Args),
+    /// A rank's lines on their whole way to the launcher's stdout, against what MPI itself does
+    WholeWay(whole_way::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
+    /// Run a command, or one for each host at the same time, and say how long that took
+    #[command(hide = true)]
+    AtOnce(at_once::Args),
 }
 
-/// Where the measured binary is.
-#[derive(Debug, clap::Args)]
-struct Binary {
+/// What all measurements are told.
+#[derive(Debug, Clone, clap::Args)]
+struct Common {
     /// The muster binary; a release build
     #[arg(
         long,
@@ -38,11 +51,55 @@ struct Binary {
         default_value = "target/x86_64-unknown-linux-musl/release/muster"
     )]
     muster: PathBuf,
+    /// Turns that each contender gets [default: its claim's own]
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Little of everything: proves that it works, and measures nothing
+    #[arg(long)]
+    quick: bool,
+    /// Put the table into this file, in place of the one of the same claim
+    #[arg(long, value_name = "README")]
+    record: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    match Cli::parse().command {
-        Command::RankOutput(args) => rank_output::run(&args),
-        Command::Generate(args) => Ok(generate::run(&args)?),
+impl Common {
+    /// The binary's path, the same inside the lab's hosts.
+    fn muster(&self) -> Result<String> {
+        let path = self.muster.canonicalize();
+        let path = path.map_err(|error| format!("{}: {error}", self.muster.display()))?;
+        Ok(path.display().to_string())
     }
+
+    fn rounds(&self, usual: usize) -> usize {
+        self.rounds.unwrap_or(if self.quick { 1 } else { usual })
+    }
+}
+
+/// The path of this program, the same inside the lab's hosts.
+fn own_path() -> String {
+    std::env::current_exe().map_or_else(|_| "bench".to_owned(), |path| path.display().to_string())
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::All(common) => all(common),
+        Command::RankOutput(args) => {
+            record::claim(&args.common, "rank-output", || rank_output::measure(&args))
+        }
+        Command::WholeWay(args) => {
+            record::claim(&args.common, "whole-way", || whole_way::measure(&args))
+        }
+        Command::Generate(args) => Ok(generate::run(&args)?),
+        Command::AtOnce(args) => at_once::run(&args),
+    }
+}
+
+fn all(mut common: Common) -> Result<()> {
+    if !common.quick {
+        common.record.get_or_insert_with(|| "benches/README.md".into());
+    }
+    let args = rank_output::Args { common: common.clone(), megabytes: None, starts: None };
+    record::claim(&common, "rank-output", || rank_output::measure(&args))?;
+    let args = whole_way::Args { common: common.clone(), lines: None };
+    record::claim(&common, "whole-way", || whole_way::measure(&args))
 }

@@ -64,7 +64,8 @@ fn lab_dir(hierarchy: &Path, id: &str) -> PathBuf {
 
 impl Cgroup {
     pub(crate) fn new(lab: &str, host: &str, limits: Limits) -> Result<Self> {
-        let mut group = Self { memory: None, accounting: None, dirs: Vec::new(), joins: Vec::new() };
+        let mut group =
+            Self { memory: None, accounting: None, dirs: Vec::new(), joins: Vec::new() };
         for (controller, hierarchy) in hierarchies() {
             let above = lab_dir(&hierarchy, lab);
             let dir = above.join(host);

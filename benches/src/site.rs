@@ -1,0 +1,245 @@
+//! The hosts of a benchmark: each worker serves muster and OpenSSH in two set-ups, so that contenders take
+//! turns on the same hosts.
+//!
+//! Must not favour anybody: what a contender is given is what its users can have.
+
+use std::time::{Duration, Instant};
+
+use lab::openssh::Sshd;
+use lab::{Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, LabError, MpiJob, Proc};
+
+use crate::at_once::ELAPSED;
+use crate::measure::Turn;
+use crate::{Common, Result, own_path};
+
+/// No turn takes longer, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// For a host to start, on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// How long what a turn left running may take to end.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Turns of which each may hang before a contender is given up.
+const ATTEMPTS: usize = 4;
+
+/// Parts of the command lines of what a hung mpirun leaves on workers.
+const DAEMONS: [&str; 5] = ["orted", "prted", "hydra", "bench", "tagger.py"];
+
+/// A rival's way to workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ssh {
+    /// OpenSSH as fast as it can fairly be made.
+    Fast,
+    /// As mpi-operator's images have it: the job's P-521 key, Debian's configuration.
+    Stock,
+}
+
+impl Ssh {
+    /// Its name in a table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "OpenSSH, fastest",
+            Self::Stock => "OpenSSH, operator's",
+        }
+    }
+
+    /// The options that select it.
+    pub(crate) fn options(self) -> &'static str {
+        match self {
+            Self::Fast => "-F /etc/bench/fast",
+            Self::Stock => "-F /etc/bench/stock",
+        }
+    }
+
+    fn server(self) -> Sshd {
+        match self {
+            // The login shell of the user `fast` is /bin/sh, which starts faster than bash.
+            Self::Fast => Sshd::new().keys("/etc/bench").setting("PrintLastLog=no"),
+            Self::Stock => {
+                ["UsePAM=yes", "X11Forwarding=yes", "PrintMotd=no", "AcceptEnv=LANG LC_*"]
+                    .into_iter()
+                    .fold(Sshd::new().port(2022), Sshd::setting)
+            }
+        }
+    }
+}
+
+/// Ed25519 and the cheapest key exchange and cipher that both ends have; no questions that cost a round trip.
+const FAST: &str = "Host *
+    User fast
+    IdentityFile /etc/bench/id_rsa
+    IdentitiesOnly yes
+    PreferredAuthentications publickey
+    GSSAPIAuthentication no
+    KexAlgorithms curve25519-sha256
+    Ciphers aes128-gcm@openssh.com
+    AddressFamily inet
+    BatchMode yes
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+    GlobalKnownHostsFile /dev/null
+    LogLevel ERROR
+";
+
+/// Debian's /etc/ssh/ssh_config with what mpi-operator's base image changes.
+const STOCK: &str = "Host *
+    Port 2022
+    SendEnv LANG LC_*
+    HashKnownHosts yes
+    GSSAPIAuthentication yes
+    StrictHostKeyChecking no
+    UserKnownHostsFile /dev/null
+";
+
+const DROPBEAR: &str =
+    "dropbearconvert openssh dropbear /etc/bench/id_rsa /etc/bench/dropbear 2>/dev/null
+    exec dropbear -F -E -s -m -p 2023 -P /run/dropbear.pid -r /etc/bench/dropbear";
+
+/// A job's hosts, up and idle.
+pub(crate) struct Site {
+    /// Their MPI.
+    pub(crate) install: Install,
+    /// In the order of the hostfile.
+    pub(crate) workers: Vec<Host>,
+    /// Where contenders run.
+    pub(crate) launcher: Host,
+    /// PID 1 of each worker: `muster worker`.
+    pub(crate) servers: Vec<std::sync::Arc<Proc>>,
+    /// Turns that never ended and were repeated.
+    pub(crate) hung: std::cell::Cell<usize>,
+    muster: String,
+    // Last: the hosts end with it.
+    _lab: Lab,
+}
+
+impl Site {
+    /// Boots the workers with their servers, and a launcher; `script` and other files are on all of them.
+    pub(crate) fn up(
+        common: &Common,
+        install: Install,
+        workers: usize,
+        slots: usize,
+        files: &[FileSpec],
+    ) -> Result<Self> {
+        install.check()?;
+        let muster = common.muster()?;
+        let job = MpiJob::new("pi", install, workers)?.slots(slots);
+        let key = KeyPair::generate(KeyKind::Ed25519)?;
+        let passwd = std::fs::read_to_string("/etc/passwd")? + "fast:x:0:0::/root:/bin/sh\n";
+        let both = format!("{}{}", job.key_pair().public, key.public);
+        let add = |spec: HostSpec| {
+            spec.openssh()
+                .files(key.files("/etc/bench", 0o600))
+                .file(FileSpec::new("/root/.ssh/authorized_keys", both.as_str()).mode(0o600))
+                .file(FileSpec::new("/etc/bench/fast", FAST))
+                .file(FileSpec::new("/etc/bench/stock", STOCK))
+                .file(FileSpec::new("/etc/passwd", passwd.as_str()))
+                .files(files.iter().cloned())
+        };
+        let lab = Lab::new()?;
+        let workers = lab.add_all(job.all_workers().into_iter().map(add))?;
+        let servers = lab::each(&workers, |host| {
+            let server = host.boot(Cmd::new(muster.as_str()).arg("worker"))?;
+            server.wait_for_line("READY", START)?;
+            Ssh::Fast.server().start(host)?;
+            Ssh::Stock.server().start(host)?;
+            host.publish()?;
+            Ok(server)
+        })?;
+        let launcher = lab.boot_idle([add(job.launcher())])?.remove(0);
+        launcher.publish()?;
+        // The launcher's dbclient reads the key in dropbear's own format.
+        launcher.run(Cmd::sh(DROPBEAR.lines().next().unwrap_or_default()), START)?;
+        Ok(Self { install, workers, launcher, servers, hung: 0.into(), muster, _lab: lab })
+    }
+
+    /// Starts dropbear on every worker, on port 2023 with the same key as the fastest OpenSSH.
+    pub(crate) fn start_dropbear(&self) -> Result<()> {
+        lab::each(&self.workers, |host| {
+            host.spawn(Cmd::sh(DROPBEAR))?.wait_for_line("Not backgrounding", START)
+        })?;
+        Ok(())
+    }
+
+    /// A shell's line for [`Site::turn`]; `$MUSTER` and `$BENCH` are the two binaries.
+    pub(crate) fn line(&self, line: &str) -> Cmd {
+        Cmd::new(own_path())
+            .args(["at-once", "--", "sh", "-c", line])
+            .env("MUSTER", &self.muster)
+            .env("BENCH", own_path())
+    }
+
+    /// The same, with `$MPIRUN` that uses this agent, with options for it.
+    pub(crate) fn mpirun(&self, agent: &str, options: &str, line: &str) -> Cmd {
+        let cmd = self.line(line).env("MPIRUN", "mpirun");
+        match self.install {
+            Install::OpenMpi4 => {
+                cmd.env("OMPI_MCA_plm_rsh_agent", agent).env("OMPI_MCA_plm_rsh_args", options)
+            }
+            Install::OpenMpi5 => cmd
+                .env("PRTE_MCA_plm_ssh_agent", agent)
+                .env("PRTE_MCA_plm_ssh_args", options)
+                .env("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")
+                .env("MPIRUN", "mpirun --bind-to none"),
+            Install::Mpich4 | Install::Mpich5 => cmd
+                .env("HYDRA_LAUNCHER_EXEC", agent)
+                .env("HYDRA_LAUNCHER_EXTRA_ARGS", options)
+                .env("HYDRA_IFACE", "eth0"),
+            Install::IntelMpi => cmd
+                .env("I_MPI_HYDRA_BOOTSTRAP_EXEC", agent)
+                .env("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", options)
+                .env("I_MPI_HYDRA_IFACE", "eth0"),
+        }
+    }
+
+    /// Runs a command that ends with [`ELAPSED`] on the launcher. One that hangs, as some MPIs do now and
+    /// then, is ended and tried again.
+    pub(crate) fn turn(&self, cmd: &Cmd) -> Result<(Turn, String)> {
+        for _ in 0..ATTEMPTS {
+            let before = self.cpu()?;
+            match self.launcher.run(cmd.clone(), LIMIT) {
+                Ok(output) => {
+                    let wall =
+                        output.stderr.lines().rev().find_map(|line| line.strip_prefix(ELAPSED));
+                    let (Some(wall), true) = (wall, output.success()) else {
+                        return Err(format!("{cmd:?}: {output:?}").into());
+                    };
+                    let cpu = (self.settled()? - before).as_secs_f64();
+                    return Ok((Turn { wall: wall.parse()?, cpu }, output.stdout));
+                }
+                Err(LabError::Deadline { .. }) => {
+                    self.hung.set(self.hung.get() + 1);
+                    for host in self.workers.iter().chain([&self.launcher]) {
+                        for part in DAEMONS {
+                            host.kill_matching(part, lab::Signal::SIGKILL);
+                        }
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(format!("{cmd:?}: hung {ATTEMPTS} times").into())
+    }
+
+    /// CPU time of all hosts so far.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let hosts = self.workers.iter().chain([&self.launcher]);
+        hosts.map(Host::cpu_time).sum::<Option<_>>().ok_or_else(|| "no CPU accounting here".into())
+    }
+
+    /// The same when servers have done with what has just ended: the kernel tells nobody, so this looks.
+    fn settled(&self) -> Result<Duration> {
+        let until = Instant::now() + SETTLE;
+        let mut last = self.cpu()?;
+        loop {
+            std::thread::sleep(Duration::from_millis(30));
+            let now = self.cpu()?;
+            if now - last < Duration::from_millis(1) || Instant::now() > until {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+}
