@@ -26,7 +26,8 @@ pub(crate) const ELAPSED: &str = "elapsed ";
 /// Runs them.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let names = match args.hosts {
-        None => vec![String::new()],
+        // Alone, the words stay as they are.
+        None => vec!["{}".to_owned()],
         Some(count) => hosts()?.into_iter().take(count).collect(),
     };
     if args.hosts.is_some_and(|wanted| names.len() < wanted) {

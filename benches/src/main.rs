@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 mod at_once;
+mod connect;
 mod generate;
 mod measure;
 mod rank_output;
@@ -33,6 +34,8 @@ enum Command {
     RankOutput(rank_output::Args),
     /// A rank's lines on their whole way to the launcher's stdout, against what MPI itself does
     WholeWay(whole_way::Args),
+    /// Connect to many hosts at once and run a command, against OpenSSH and dropbear
+    Connect(connect::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
     /// Run a command, or one for each host at the same time, and say how long that took
@@ -89,6 +92,9 @@ fn main() -> Result<()> {
         Command::WholeWay(args) => {
             record::claim(&args.common, "whole-way", || whole_way::measure(&args))
         }
+        Command::Connect(args) => {
+            record::claim(&args.common, "connect", || connect::measure(&args))
+        }
         Command::Generate(args) => Ok(generate::run(&args)?),
         Command::AtOnce(args) => at_once::run(&args),
     }
@@ -100,6 +106,8 @@ fn all(mut common: Common) -> Result<()> {
     }
     let args = rank_output::Args { common: common.clone(), megabytes: None, starts: None };
     record::claim(&common, "rank-output", || rank_output::measure(&args))?;
-    let args = whole_way::Args { common: common.clone(), lines: None };
-    record::claim(&common, "whole-way", || whole_way::measure(&args))
+    let args = whole_way::Args { common: common.clone(), lines: None, only: String::new() };
+    record::claim(&common, "whole-way", || whole_way::measure(&args))?;
+    let args = connect::Args { common: common.clone(), hosts: Vec::new() };
+    record::claim(&common, "connect", || connect::measure(&args))
 }

@@ -6,7 +6,9 @@
 use std::time::{Duration, Instant};
 
 use lab::openssh::Sshd;
-use lab::{Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, LabError, MpiJob, Proc};
+use lab::{
+    Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, LabError, MpiJob, Output, Proc,
+};
 
 use crate::at_once::ELAPSED;
 use crate::measure::Turn;
@@ -97,6 +99,12 @@ const DROPBEAR: &str =
     "dropbearconvert openssh dropbear /etc/bench/id_rsa /etc/bench/dropbear 2>/dev/null
     exec dropbear -F -E -s -m -p 2023 -P /run/dropbear.pid -r /etc/bench/dropbear";
 
+/// Options for `muster rsh` that lead to the second worker.
+pub(crate) const SECOND_WORKER: &str = "-p 2224 -i /etc/bench/id_rsa";
+
+/// dropbear's client, before the host's name.
+pub(crate) const DBCLIENT: &str = "dbclient -y -y -T -p 2023 -l fast -i /etc/bench/dropbear";
+
 /// A job's hosts, up and idle.
 pub(crate) struct Site {
     /// Their MPI.
@@ -163,6 +171,16 @@ impl Site {
         Ok(())
     }
 
+    /// Starts a second `muster worker` on every worker, with the same key as the fastest OpenSSH.
+    pub(crate) fn start_second_worker(&self) -> Result<()> {
+        let muster = self.muster.as_str();
+        lab::each(&self.workers, |host| {
+            let words = ["worker", "--port", "2224", "--key-dir", "/etc/bench"];
+            host.spawn(Cmd::new(muster).args(words))?.wait_for_line("READY", START)
+        })?;
+        Ok(())
+    }
+
     /// A shell's line for [`Site::turn`]; `$MUSTER` and `$BENCH` are the two binaries.
     pub(crate) fn line(&self, line: &str) -> Cmd {
         Cmd::new(own_path())
@@ -196,7 +214,7 @@ impl Site {
 
     /// Runs a command that ends with [`ELAPSED`] on the launcher. One that hangs, as some MPIs do now and
     /// then, is ended and tried again.
-    pub(crate) fn turn(&self, cmd: &Cmd) -> Result<(Turn, String)> {
+    pub(crate) fn turn(&self, cmd: &Cmd) -> Result<(Turn, Output)> {
         for _ in 0..ATTEMPTS {
             let before = self.cpu()?;
             match self.launcher.run(cmd.clone(), LIMIT) {
@@ -207,7 +225,7 @@ impl Site {
                         return Err(format!("{cmd:?}: {output:?}").into());
                     };
                     let cpu = (self.settled()? - before).as_secs_f64();
-                    return Ok((Turn { wall: wall.parse()?, cpu }, output.stdout));
+                    return Ok((Turn { wall: wall.parse()?, cpu }, output));
                 }
                 Err(LabError::Deadline { .. }) => {
                     self.hung.set(self.hung.get() + 1);

@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Lines of 64 bytes that all ranks together print
     #[arg(long)]
     pub(crate) lines: Option<u64>,
+    /// Only contenders in whose name this is, `muster` among them: for a profiler
+    #[arg(long, default_value = "")]
+    pub(crate) only: String,
 }
 
 const LENGTH: u64 = 64;
@@ -48,7 +51,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let (o4, m4, m5) = (up(Install::OpenMpi4)?, up(Install::Mpich4)?, up(Install::Mpich5)?);
     let flag = |flag| Way::Mpirun { flag, wrapper: "" };
     let contender = |name, site, way| Contender { name, site, way };
-    let contenders = [
+    let mut contenders = vec![
         contender("`muster launch`, Open MPI 4", &o4, Way::Muster),
         contender("Open MPI 4 `--tag-output`", &o4, flag("--tag-output")),
         contender("`muster launch`, MPICH 4", &m4, Way::Muster),
@@ -58,6 +61,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         contender("MPICH 5, 20 lines of Python", &m5, Way::Mpirun { flag: "", wrapper: TAGGER }),
         contender("MPICH 5, untagged", &m5, flag("")),
     ];
+    contenders.retain(|contender| contender.name.contains(&args.only));
     let mut text = String::new();
     for ranks in [1, (HOSTS * SLOTS) as u64] {
         let turns = rounds(&contenders, args.common.rounds(3), |contender| {
@@ -111,10 +115,10 @@ impl Contender<'_> {
                 &format!("$MPIRUN {flag} -n {ranks} {wrapper} {program} | wc -lc"),
             ),
         };
-        let (turn, said) = self.site.turn(&cmd)?;
-        let mut counts = said.split_whitespace().map(str::parse::<u64>);
+        let (turn, output) = self.site.turn(&cmd)?;
+        let mut counts = output.stdout.split_whitespace().map(str::parse::<u64>);
         let (Some(Ok(came)), Some(Ok(bytes))) = (counts.next(), counts.next()) else {
-            return Err(format!("{}: {said:?}", self.name).into());
+            return Err(format!("{}: {output:?}", self.name).into());
         };
         let untagged = ranks * lines * LENGTH;
         let tagged = !matches!(self.way, Way::Mpirun { flag: "", wrapper: "" });
