@@ -100,8 +100,8 @@ impl Contender {
             }
             // The launch fails in the end, because no rank ran anywhere.
             Way::Launch { .. } => format!(
-                "head -n {hosts} /etc/mpi/hostfile >/tmp/hostfile; HOSTS={hosts} $MUSTER launch \
-                 --hostfile /tmp/hostfile -- /etc/bench/mpirun x || :"
+                "HOSTS={hosts} $MUSTER launch --hostfile /etc/bench/hostfile-{hosts} -- \
+                 /etc/bench/mpirun x || :"
             ),
         };
         let (mut turn, output) = site.turn(&site.line(&line))?;

@@ -5,12 +5,15 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 mod at_once;
 mod connect;
+mod floor;
 mod generate;
+mod launch;
 mod measure;
 mod rank_output;
 mod record;
@@ -36,11 +39,16 @@ enum Command {
     WholeWay(whole_way::Args),
     /// Connect to many hosts at once and run a command, against OpenSSH and dropbear
     Connect(connect::Args),
+    /// mpirun over many hosts, against OpenSSH and against an agent that costs nothing
+    Launch(launch::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
     /// Run a command, or one for each host at the same time, and say how long that took
     #[command(hide = true)]
     AtOnce(at_once::Args),
+    /// The server of an agent that costs nothing
+    #[command(hide = true)]
+    FloorServe(floor::Args),
 }
 
 /// What all measurements are told.
@@ -83,8 +91,16 @@ fn own_path() -> String {
     std::env::current_exe().map_or_else(|_| "bench".to_owned(), |path| path.display().to_string())
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> Result<ExitCode> {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    if called.is_some_and(|path| path.ends_with(floor::AGENT)) {
+        return floor::agent();
+    }
+    run(Cli::parse().command).map(|()| ExitCode::SUCCESS)
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::All(common) => all(common),
         Command::RankOutput(args) => {
             record::claim(&args.common, "rank-output", || rank_output::measure(&args))
@@ -95,8 +111,10 @@ fn main() -> Result<()> {
         Command::Connect(args) => {
             record::claim(&args.common, "connect", || connect::measure(&args))
         }
+        Command::Launch(args) => record::claim(&args.common, "launch", || launch::measure(&args)),
         Command::Generate(args) => Ok(generate::run(&args)?),
         Command::AtOnce(args) => at_once::run(&args),
+        Command::FloorServe(args) => floor::serve(&args),
     }
 }
 
@@ -109,5 +127,7 @@ fn all(mut common: Common) -> Result<()> {
     let args = whole_way::Args { common: common.clone(), lines: None, only: String::new() };
     record::claim(&common, "whole-way", || whole_way::measure(&args))?;
     let args = connect::Args { common: common.clone(), hosts: Vec::new() };
-    record::claim(&common, "connect", || connect::measure(&args))
+    record::claim(&common, "connect", || connect::measure(&args))?;
+    let args = launch::Args { common: common.clone(), hosts: Vec::new() };
+    record::claim(&common, "launch", || launch::measure(&args))
 }

@@ -12,7 +12,7 @@ use lab::{
 
 use crate::at_once::ELAPSED;
 use crate::measure::Turn;
-use crate::{Common, Result, own_path};
+use crate::{Common, Result, floor, own_path};
 
 /// No turn takes longer, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -119,7 +119,7 @@ pub(crate) struct Site {
     pub(crate) hung: std::cell::Cell<usize>,
     muster: String,
     // Last: the hosts end with it.
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Site {
@@ -158,9 +158,13 @@ impl Site {
         })?;
         let launcher = lab.boot_idle([add(job.launcher())])?.remove(0);
         launcher.publish()?;
+        // Shorter hostfiles, for fewer hosts.
+        let heads = "for n in $(seq $(wc -l </etc/mpi/hostfile)); do
+            head -n $n /etc/mpi/hostfile >/etc/bench/hostfile-$n; done";
+        launcher.run(Cmd::sh(heads), START)?;
         // The launcher's dbclient reads the key in dropbear's own format.
         launcher.run(Cmd::sh(DROPBEAR.lines().next().unwrap_or_default()), START)?;
-        Ok(Self { install, workers, launcher, servers, hung: 0.into(), muster, _lab: lab })
+        Ok(Self { install, workers, launcher, servers, hung: 0.into(), muster, lab })
     }
 
     /// Starts dropbear on every worker, on port 2023 with the same key as the fastest OpenSSH.
@@ -169,6 +173,39 @@ impl Site {
             host.spawn(Cmd::sh(DROPBEAR))?.wait_for_line("Not backgrounding", START)
         })?;
         Ok(())
+    }
+
+    /// Starts the server of [`floor`] on every worker, and puts its agent everywhere.
+    pub(crate) fn start_floor(&self) -> Result<()> {
+        let link = format!("ln -s {} /etc/bench/{}", own_path(), floor::AGENT);
+        self.launcher.run(Cmd::sh(&link), START)?;
+        let dir = self.lab.shared_dir();
+        lab::each(&self.workers, |host| {
+            host.run(Cmd::sh(&link), START)?;
+            // A remote shell starts in the home directory; with Intel MPI, workers start others.
+            let serve = Cmd::new(own_path()).arg("floor-serve").arg(dir.display().to_string());
+            let serve = serve.cwd("/root").env(floor::SOCKETS, dir.display().to_string());
+            host.spawn(serve)?.wait_for_line("READY", START)
+        })?;
+        Ok(())
+    }
+
+    /// `$MPIRUN` with the agent of [`floor`].
+    pub(crate) fn mpirun_on_floor(&self, line: &str) -> Cmd {
+        let agent = format!("/etc/bench/{}", floor::AGENT);
+        let dir = self.lab.shared_dir().display().to_string();
+        self.mpirun(&agent, "-o ConnectionAttempts=10", line).env(floor::SOCKETS, dir)
+    }
+
+    /// The command with a hostfile of the first workers only.
+    pub(crate) fn on_first(&self, hosts: usize, cmd: Cmd) -> Cmd {
+        let names = [
+            "OMPI_MCA_orte_default_hostfile",
+            "PRTE_MCA_prte_default_hostfile",
+            "HYDRA_HOST_FILE",
+            "I_MPI_HYDRA_HOST_FILE",
+        ];
+        cmd.envs(names.map(|name| (name, format!("/etc/bench/hostfile-{hosts}"))))
     }
 
     /// Starts a second `muster worker` on every worker, with the same key as the fastest OpenSSH.
