@@ -13,11 +13,14 @@ mod at_once;
 mod connect;
 mod floor;
 mod generate;
+mod idle;
 mod launch;
 mod measure;
 mod rank_output;
 mod record;
+mod sample;
 mod site;
+mod size;
 mod whole_way;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -41,6 +44,10 @@ enum Command {
     Connect(connect::Args),
     /// mpirun over many hosts, against OpenSSH and against an agent that costs nothing
     Launch(launch::Args),
+    /// What those cost who wait: worker, launcher, agents, and OpenSSH's
+    Idle(idle::Args),
+    /// How large the binary is, and how soon it starts
+    Size(size::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
     /// Run a command, or one for each host at the same time, and say how long that took
@@ -112,6 +119,8 @@ fn run(command: Command) -> Result<()> {
             record::claim(&args.common, "connect", || connect::measure(&args))
         }
         Command::Launch(args) => record::claim(&args.common, "launch", || launch::measure(&args)),
+        Command::Idle(args) => record::claim(&args.common, "idle", || idle::measure(&args)),
+        Command::Size(args) => record::claim(&args.common, "size", || size::measure(&args)),
         Command::Generate(args) => Ok(generate::run(&args)?),
         Command::AtOnce(args) => at_once::run(&args),
         Command::FloorServe(args) => floor::serve(&args),
@@ -129,5 +138,9 @@ fn all(mut common: Common) -> Result<()> {
     let args = connect::Args { common: common.clone(), hosts: Vec::new() };
     record::claim(&common, "connect", || connect::measure(&args))?;
     let args = launch::Args { common: common.clone(), hosts: Vec::new() };
-    record::claim(&common, "launch", || launch::measure(&args))
+    record::claim(&common, "launch", || launch::measure(&args))?;
+    let args = idle::Args { common: common.clone(), seconds: None, hosts: None };
+    record::claim(&common, "idle", || idle::measure(&args))?;
+    let args = size::Args { common: common.clone() };
+    record::claim(&common, "size", || size::measure(&args))
 }

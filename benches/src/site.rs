@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lab::openssh::Sshd;
 use lab::{
-    Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, LabError, MpiJob, Output, Proc,
+    Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, LabError, MpiJob, Output,
 };
 
 use crate::at_once::ELAPSED;
@@ -113,8 +113,6 @@ pub(crate) struct Site {
     pub(crate) workers: Vec<Host>,
     /// Where contenders run.
     pub(crate) launcher: Host,
-    /// PID 1 of each worker: `muster worker`.
-    pub(crate) servers: Vec<std::sync::Arc<Proc>>,
     /// Turns that never ended and were repeated.
     pub(crate) hung: std::cell::Cell<usize>,
     muster: String,
@@ -148,13 +146,12 @@ impl Site {
         };
         let lab = Lab::new()?;
         let workers = lab.add_all(job.all_workers().into_iter().map(add))?;
-        let servers = lab::each(&workers, |host| {
+        lab::each(&workers, |host| {
             let server = host.boot(Cmd::new(muster.as_str()).arg("worker"))?;
             server.wait_for_line("READY", START)?;
             Ssh::Fast.server().start(host)?;
             Ssh::Stock.server().start(host)?;
-            host.publish()?;
-            Ok(server)
+            host.publish()
         })?;
         let launcher = lab.boot_idle([add(job.launcher())])?.remove(0);
         launcher.publish()?;
@@ -164,7 +161,7 @@ impl Site {
         launcher.run(Cmd::sh(heads), START)?;
         // The launcher's dbclient reads the key in dropbear's own format.
         launcher.run(Cmd::sh(DROPBEAR.lines().next().unwrap_or_default()), START)?;
-        Ok(Self { install, workers, launcher, servers, hung: 0.into(), muster, lab })
+        Ok(Self { install, workers, launcher, hung: 0.into(), muster, lab })
     }
 
     /// Starts dropbear on every worker, on port 2023 with the same key as the fastest OpenSSH.
