@@ -8,7 +8,8 @@ use lab::{FileSpec, Install};
 
 use crate::at_once::ELAPSED;
 use crate::measure::{Turn, ratio, rounds, typical};
-use crate::site::{self, Site, Ssh};
+use crate::rivals::{DBCLIENT, Ssh};
+use crate::site::{SECOND_WORKER, Site};
 use crate::{Common, Result};
 
 /// Flags of `bench connect`.
@@ -58,10 +59,10 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let openssh = |ssh: Ssh| client(ssh.name(), &format!("/usr/bin/ssh {}", ssh.options()));
     let contenders = [
         client("`muster rsh`, the operator's key", "$MUSTER rsh -n"),
-        client("`muster rsh`, Ed25519", &format!("$MUSTER rsh -n {}", site::SECOND_WORKER)),
+        client("`muster rsh`, Ed25519", &format!("$MUSTER rsh -n {}", SECOND_WORKER)),
         openssh(Ssh::Fast),
         openssh(Ssh::Stock),
-        client("dropbear", site::DBCLIENT),
+        client("dropbear", DBCLIENT),
         Contender {
             name: "`muster launch` with one `rsh` a host".to_owned(),
             way: Way::Launch { whole: true },

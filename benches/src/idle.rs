@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use lab::{Cmd, Host, Install, ProcessInfo, Signal};
 
+use crate::rivals::Ssh;
 use crate::sample::{Cost, costs};
-use crate::site::{Site, Ssh};
+use crate::site::Site;
 use crate::{Common, Result};
 
 /// Flags of `bench idle`.
@@ -41,7 +42,11 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         let start = format!("{muster} {word}");
         move |info: &ProcessInfo| info.cmdline.starts_with(&start)
     };
-    let (worker, launch, rsh) = (is("worker"), is("launch"), is("rsh"));
+    let (worker, launch) = (is("worker"), is("launch"));
+    // The name that muster has as Hydra's agent.
+    let rsh = |info: &ProcessInfo| {
+        info.cmdline.split(' ').next().is_some_and(|program| program.ends_with("/rsh"))
+    };
     let sshd = |info: &ProcessInfo| info.cmdline.starts_with("sshd: ");
     // Of the two that listen, the fastest.
     let listener = |info: &ProcessInfo| {
@@ -50,14 +55,17 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let ssh = |info: &ProcessInfo| info.cmdline.starts_with("/usr/bin/ssh ");
 
     let mut text = String::new();
-    writeln!(text, "| who waits | resident KiB | private KiB | wake-ups / min | CPU ms / min |")?;
-    writeln!(text, "|---|---|---|---|---|")?;
+    writeln!(
+        text,
+        "| who waits | resident KiB | its share | private | wake-ups / min | CPU ms / min |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|")?;
     let mut row = |name: &str, cost: Cost| {
         let count = cost.processes as u64;
         writeln!(
             text,
-            "| {name} ({count}) | {} | {} | {:.1} | {:.2} |",
-            cost.resident, cost.private, cost.wakeups, cost.cpu
+            "| {name} ({count}) | {} | {} | {} | {:.1} | {:.2} |",
+            cost.resident, cost.share, cost.private, cost.wakeups, cost.cpu
         )
     };
     let first = [&site.workers[0]];

@@ -8,7 +8,8 @@ use lab::{FileSpec, Install};
 
 use crate::at_once::ELAPSED;
 use crate::measure::{Turn, ratio, rounds, typical};
-use crate::site::{Site, Ssh};
+use crate::rivals::Ssh;
+use crate::site::Site;
 use crate::{Common, Result};
 
 /// Flags of `bench launch`.

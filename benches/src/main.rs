@@ -18,6 +18,7 @@ mod launch;
 mod measure;
 mod rank_output;
 mod record;
+mod rivals;
 mod sample;
 mod site;
 mod size;

@@ -17,6 +17,8 @@ pub(crate) struct Cost {
     pub(crate) processes: usize,
     /// KiB, shared pages counted in each.
     pub(crate) resident: u64,
+    /// KiB, shared pages divided among those who share them.
+    pub(crate) share: u64,
     /// KiB that would be free without it.
     pub(crate) private: u64,
     /// Times that a thread was put on a CPU, a minute.
@@ -57,6 +59,7 @@ pub(crate) fn costs(
         for pid in pids {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
             cost.resident += kib(&text, "Rss:");
+            cost.share += kib(&text, "Pss:");
             cost.private += kib(&text, "Private_Clean:") + kib(&text, "Private_Dirty:");
         }
         cost.wakeups = (after.times - before.times) as f64 * minute;

@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use lab::openssh::Sshd;
 use lab::{
     Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, LabError, MpiJob, Output,
 };
 
 use crate::at_once::ELAPSED;
 use crate::measure::Turn;
+use crate::rivals::{DROPBEAR, FAST, STOCK, Ssh};
 use crate::{Common, Result, floor, own_path};
 
 /// No turn takes longer, unless it hangs.
@@ -27,83 +27,10 @@ const SETTLE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 4;
 
 /// Parts of the command lines of what a hung mpirun leaves on workers.
-const DAEMONS: [&str; 5] = ["orted", "prted", "hydra", "bench", "tagger.py"];
-
-/// A rival's way to workers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ssh {
-    /// OpenSSH as fast as it can fairly be made.
-    Fast,
-    /// As mpi-operator's images have it: the job's P-521 key, Debian's configuration.
-    Stock,
-}
-
-impl Ssh {
-    /// Its name in a table.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Fast => "OpenSSH, fastest",
-            Self::Stock => "OpenSSH, operator's",
-        }
-    }
-
-    /// The options that select it.
-    pub(crate) fn options(self) -> &'static str {
-        match self {
-            Self::Fast => "-F /etc/bench/fast",
-            Self::Stock => "-F /etc/bench/stock",
-        }
-    }
-
-    fn server(self) -> Sshd {
-        match self {
-            // The login shell of the user `fast` is /bin/sh, which starts faster than bash.
-            Self::Fast => Sshd::new().keys("/etc/bench").setting("PrintLastLog=no"),
-            Self::Stock => {
-                ["UsePAM=yes", "X11Forwarding=yes", "PrintMotd=no", "AcceptEnv=LANG LC_*"]
-                    .into_iter()
-                    .fold(Sshd::new().port(2022), Sshd::setting)
-            }
-        }
-    }
-}
-
-/// Ed25519 and the cheapest key exchange and cipher that both ends have; no questions that cost a round trip.
-const FAST: &str = "Host *
-    User fast
-    IdentityFile /etc/bench/id_rsa
-    IdentitiesOnly yes
-    PreferredAuthentications publickey
-    GSSAPIAuthentication no
-    KexAlgorithms curve25519-sha256
-    Ciphers aes128-gcm@openssh.com
-    AddressFamily inet
-    BatchMode yes
-    StrictHostKeyChecking no
-    UserKnownHostsFile /dev/null
-    GlobalKnownHostsFile /dev/null
-    LogLevel ERROR
-";
-
-/// Debian's /etc/ssh/ssh_config with what mpi-operator's base image changes.
-const STOCK: &str = "Host *
-    Port 2022
-    SendEnv LANG LC_*
-    HashKnownHosts yes
-    GSSAPIAuthentication yes
-    StrictHostKeyChecking no
-    UserKnownHostsFile /dev/null
-";
-
-const DROPBEAR: &str =
-    "dropbearconvert openssh dropbear /etc/bench/id_rsa /etc/bench/dropbear 2>/dev/null
-    exec dropbear -F -E -s -m -p 2023 -P /run/dropbear.pid -r /etc/bench/dropbear";
+const DAEMONS: [&str; 4] = ["orted", "prted", "hydra_", " generate "];
 
 /// Options for `muster rsh` that lead to the second worker.
 pub(crate) const SECOND_WORKER: &str = "-p 2224 -i /etc/bench/id_rsa";
-
-/// dropbear's client, before the host's name.
-pub(crate) const DBCLIENT: &str = "dbclient -y -y -T -p 2023 -l fast -i /etc/bench/dropbear";
 
 /// A job's hosts, up and idle.
 pub(crate) struct Site {
@@ -121,7 +48,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Boots the workers with their servers, and a launcher; `script` and other files are on all of them.
+    /// Boots the workers with their servers, and a launcher; these files are on all of them.
     pub(crate) fn up(
         common: &Common,
         install: Install,

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use lab::{FileSpec, Install};
 
 use crate::measure::{Turn, ratio, rounds, typical};
-use crate::site::{Site, Ssh};
+use crate::rivals::Ssh;
+use crate::site::Site;
 use crate::{Common, Result};
 
 /// Flags of `bench whole-way`.
