@@ -126,7 +126,9 @@ impl Shelves {
 
 // SAFETY: a layout always maps to the same class, so that a block is given back as it was taken: with the
 // class's layout where it has one, with its own otherwise. A block is on a shelf or in use, never both.
+// Not inlined: thousands of callers would make the binary larger by a megabyte.
 unsafe impl GlobalAlloc for Blocks {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(class) = Class::of(layout) else {
             // SAFETY: the caller's promises are System's.
@@ -139,6 +141,7 @@ unsafe impl GlobalAlloc for Blocks {
         }
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let Some(class) = Class::of(layout) else {
             // SAFETY: the caller's promises are System's.
@@ -155,6 +158,7 @@ unsafe impl GlobalAlloc for Blocks {
         }
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = Class::of(layout) else {
             // SAFETY: the caller's promises are System's.
@@ -167,6 +171,7 @@ unsafe impl GlobalAlloc for Blocks {
         }
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: the caller promises that the size does not overflow when rounded up to the alignment.
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };

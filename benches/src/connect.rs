@@ -10,7 +10,7 @@ use crate::at_once::ELAPSED;
 use crate::measure::{Turn, ratio, rounds, typical};
 use crate::rivals::{DBCLIENT, Ssh};
 use crate::site::{SECOND_WORKER, Site};
-use crate::{Common, Result};
+use crate::{Common, Result, floor};
 
 /// Flags of `bench connect`.
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let site = Site::up(&args.common, Install::OpenMpi4, most, 1, &[mpirun])?;
     site.start_dropbear()?;
     site.start_second_worker()?;
+    site.start_floor()?;
     let client = |name: &str, words: &str| Contender {
         name: name.to_owned(),
         way: Way::Client(words.to_owned()),
@@ -63,6 +64,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         openssh(Ssh::Fast),
         openssh(Ssh::Stock),
         client("dropbear", DBCLIENT),
+        client("an agent that costs nothing", &format!("/etc/bench/{}", floor::AGENT)),
         Contender {
             name: "`muster launch` with one `rsh` a host".to_owned(),
             way: Way::Launch { whole: true },

@@ -117,8 +117,7 @@ impl Site {
     /// `$MPIRUN` with the agent of [`floor`].
     pub(crate) fn mpirun_on_floor(&self, line: &str) -> Cmd {
         let agent = format!("/etc/bench/{}", floor::AGENT);
-        let dir = self.lab.shared_dir().display().to_string();
-        self.mpirun(&agent, "-o ConnectionAttempts=10", line).env(floor::SOCKETS, dir)
+        self.mpirun(&agent, "-o ConnectionAttempts=10", line)
     }
 
     /// The command with a hostfile of the first workers only.
@@ -148,6 +147,7 @@ impl Site {
             .args(["at-once", "--", "sh", "-c", line])
             .env("MUSTER", &self.muster)
             .env("BENCH", own_path())
+            .env(floor::SOCKETS, self.lab.shared_dir().display().to_string())
     }
 
     /// The same, with `$MPIRUN` that uses this agent, with options for it.
