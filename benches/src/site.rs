@@ -15,7 +15,7 @@ use crate::rivals::{DROPBEAR, FAST, STOCK, Ssh};
 use crate::{Common, Result, floor, own_path};
 
 /// No turn takes longer, unless it hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(45);
 
 /// For a host to start, on a busy machine.
 const START: Duration = Duration::from_secs(60);
