@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use nix::fcntl::{FcntlArg, fcntl};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Origin, Part, Piece, Source};
@@ -30,6 +31,10 @@ const WRITE: usize = 128 * 1024;
 /// Of each rank's stderr, lines and bytes that are kept; and of how many ranks that have ended.
 const TAIL: (usize, usize) = (50, 8 * 1024);
 const KEPT: usize = 256;
+
+/// Room in the pipe that stdout may be, bytes: what is written at once, twice, so that its reader and this
+/// process seldom wait for each other.
+const PIPE: i32 = 256 * 1024;
 
 /// What a slow reader gets once somebody wants an end.
 const HASTE: Duration = Duration::from_secs(2);
@@ -153,6 +158,8 @@ impl<'a> Printing<'a> {
         // SAFETY: the runtime opens /dev/null for standard descriptors that were closed, and nothing
         // here closes them.
         let files = [1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+        // Only speed is at stake; it fails on anything but a pipe.
+        let _ = fcntl(files[0], FcntlArg::F_SETPIPE_SZ(PIPE));
         Self {
             deaf: Some(deaf),
             hurry: Hurry::new(hurried, HASTE),
