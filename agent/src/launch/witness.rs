@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::dispatch::is_killed;
 use super::event::{Cause, Ending, Event, Loss};
 use crate::exit::Class;
 use crate::ids::HostName;
@@ -143,6 +144,9 @@ impl Witness {
         rules: &Arc<Rules>,
     ) -> Facts {
         let mut scanner = Scanner::new(Arc::clone(rules));
+        // What those say whom a killed mpirun left behind is no reason of its end.
+        let left_behind = ending.cause.is_none() && is_killed(ending.mpirun);
+        let said = if left_behind { b"" } else { said };
         for line in said.split(|byte| *byte == b'\n') {
             scanner.line(&From::Mpirun, &facts::Culprit::default(), line);
         }
