@@ -27,6 +27,9 @@ struct Expected<'e> {
 
 const REPORT: &str = "/tmp/report.json";
 
+/// What verdicts have said before, a file an MPI.
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/verdicts");
+
 impl Scene {
     fn new(install: Install) -> Self {
         let job = MpiJob::new("pi", install, 3).unwrap().slots(2);
@@ -72,6 +75,7 @@ impl Scene {
         for words in expected.words {
             assert!(explanation.contains(words), "{story}: no {words:?} in {explanation:?}");
         }
+        self.says_as_before(story, explanation);
         let head = format!("verdict  {}, exit code {}", expected.class, expected.code);
         assert!(output.stderr.contains(&head), "{story}: {}", output.stderr);
         let message = self.cluster.launcher.run(Cmd::sh("cat /tmp/message"), LONG).unwrap();
@@ -84,6 +88,22 @@ impl Scene {
             gone.unwrap_or_else(|error| panic!("{story}: {error}"));
         }
         output
+    }
+
+    /// Compares the explanation, figures apart, with those that were read and found good; a story may have
+    /// several, because ranks end at almost the same time. MUSTER_SNAPSHOTS=write adds a new one.
+    fn says_as_before(&self, story: &str, explanation: &str) {
+        let path = format!("{FIXTURES}/{}.txt", self.install.name());
+        let figures = |c: char| c.is_ascii_digit();
+        let plain: Vec<&str> = explanation.split(figures).filter(|part| !part.is_empty()).collect();
+        let line = format!("{story}: {}", plain.join("#"));
+        let known = std::fs::read_to_string(&path).unwrap_or_default();
+        if known.lines().any(|known| known == line) {
+            return;
+        }
+        let write = std::env::var_os("MUSTER_SNAPSHOTS").is_some_and(|value| value == "write");
+        assert!(write, "new words, add them with MUSTER_SNAPSHOTS=write if they are good: {line}");
+        std::fs::write(path, format!("{known}{line}\n")).unwrap();
     }
 
     fn fails(&self, words: &[&str], expected: &Expected<'_>) {
