@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+mod failure;
 mod generate;
 mod measure;
 mod rank_output;
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// The wrapper of one rank against cat and a Python tagger, and what it costs to start
     RankOutput(rank_output::Args),
+    /// From a failure to the launcher's exit, and what is left then; mpirun alone beside it
+    Failure(failure::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
 }
@@ -43,6 +46,7 @@ struct Binary {
 fn main() -> Result<(), Box<dyn Error>> {
     match Cli::parse().command {
         Command::RankOutput(args) => rank_output::run(&args),
+        Command::Failure(args) => failure::run(&args),
         Command::Generate(args) => Ok(generate::run(&args)?),
     }
 }
