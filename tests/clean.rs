@@ -57,7 +57,7 @@ const SAID: [&str; 3] = [
     "muster: 2 ranks run: pi-worker-0 x 1, pi-worker-1 x 1",
 ];
 
-/// PRRTE's own race: its child was faster to make a group of itself. It says so over OpenSSH, too.
+/// PRRTE's own race: its child was faster to make a group of itself. Other agents see it, too.
 const PRRTE: &str = "plm:ssh: Warning: setpgid(";
 
 /// The port of `muster worker`, 2222, as /proc/net/tcp writes it.

@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use lab::Install;
 
 use crate::Binary;
@@ -28,6 +29,12 @@ pub(crate) struct Args {
     /// Only these MPIs, by the names of their installs (openmpi4, openmpi5, mpich5, intelmpi)
     #[arg(long, value_name = "NAME")]
     mpi: Vec<String>,
+    /// Only these stories
+    #[arg(long)]
+    story: Vec<Story>,
+    /// Show on stderr what muster logged (debug) where it missed its target
+    #[arg(long)]
+    log: bool,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -40,17 +47,19 @@ const INSTALLS: [(Install, &str); 4] = [
 ];
 
 /// What befalls the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Story {
+    /// After MPI_Init, with 3
     Exit,
+    /// By SIGSEGV
     Crash,
+    /// By the kernel, under a memory limit
     Oom,
+    /// A host whose packets go nowhere
     Cut,
 }
 
 impl Story {
-    const ALL: [Self; 4] = [Self::Exit, Self::Crash, Self::Oom, Self::Cut];
-
     fn title(self) -> &'static str {
         match self {
             Self::Exit => "a rank exits with 3",
@@ -82,7 +91,6 @@ impl Story {
 /// Measures and prints the table.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let muster = args.binary.muster.canonicalize()?.display().to_string();
-    let rounds = if args.quick { 1 } else { args.rounds };
     println!(
         "| MPI | what happens | target | muster | mpirun alone | left 2 s later, muster | mpirun alone |"
     );
@@ -93,7 +101,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             false => args.mpi.is_empty() || args.mpi.iter().any(|mpi| mpi == install.name()),
         };
         if wanted {
-            for (story, outcomes) in measure(install, &muster, rounds)? {
+            for (story, outcomes) in measure(install, &muster, args)? {
                 row(name, story, &outcomes);
             }
         }
@@ -104,13 +112,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// The outcomes of both contenders, muster first, of each story.
 type Outcomes = [Vec<Outcome>; 2];
 
-fn measure(install: Install, muster: &str, rounds: usize) -> Result<Vec<(Story, Outcomes)>> {
+fn measure(install: Install, muster: &str, args: &Args) -> Result<Vec<(Story, Outcomes)>> {
     let sites = [
-        Site::start(install, Way::Muster(muster.to_owned()))?,
+        Site::start(install, Way::Muster { binary: muster.to_owned(), log: args.log })?,
         Site::start(install, Way::OpenSsh)?,
     ];
+    let stories = Story::value_variants().iter();
+    let stories = stories.filter(|story| args.story.is_empty() || args.story.contains(story));
     let mut all: Vec<(Story, Outcomes)> =
-        Story::ALL.into_iter().map(|story| (story, Outcomes::default())).collect();
+        stories.map(|story| (*story, Outcomes::default())).collect();
+    let rounds = if args.quick { 1 } else { args.rounds };
     for _ in 0..rounds {
         for (story, outcomes) in &mut all {
             for (site, outcomes) in sites.iter().zip(outcomes) {

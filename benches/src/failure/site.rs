@@ -33,7 +33,12 @@ const AGENT: &str = "/usr/local/bin/agent";
 #[derive(Debug)]
 pub(super) enum Way {
     /// By this binary, on both sides.
-    Muster(String),
+    Muster {
+        /// An absolute path.
+        binary: String,
+        /// Whether to show what it logs where it is late.
+        log: bool,
+    },
     /// By mpirun, over the real OpenSSH.
     OpenSsh,
 }
@@ -66,7 +71,7 @@ impl Site {
         let lab = Lab::new()?;
         let script = format!("#!/bin/sh\nexec /usr/bin/ssh {} \"$@\"\n", CLIENT.join(" "));
         let dress = |spec: HostSpec| match way {
-            Way::Muster(_) => spec,
+            Way::Muster { .. } => spec,
             Way::OpenSsh => spec.openssh().file(FileSpec::new(AGENT, script.as_str()).mode(0o755)),
         };
         let limited = |(index, spec)| if index == VICTIM { limit(spec) } else { spec };
@@ -74,8 +79,8 @@ impl Site {
         let workers = lab.add_all(specs.into_iter().map(dress))?;
         each(&workers, |host| {
             match &way {
-                Way::Muster(muster) => {
-                    host.boot(Cmd::new(muster).arg("worker"))?.wait_for_line("READY", START)?;
+                Way::Muster { binary, .. } => {
+                    host.boot(Cmd::new(binary).arg("worker"))?.wait_for_line("READY", START)?;
                 }
                 Way::OpenSsh => {
                     host.boot_idle()?;
@@ -98,7 +103,12 @@ impl Site {
         let outcome =
             outcome.map_err(|error| format!("{}: {error}\n{}", story.title(), job.tail()));
         self.clear_up(&before)?;
-        Ok(outcome?)
+        let outcome = outcome?;
+        let late = outcome.seconds.is_none_or(|seconds| seconds > story.target().as_secs_f64());
+        if late && matches!(self.way, Way::Muster { log: true, .. }) {
+            eprintln!("{}: {outcome:?}\n{}", story.title(), job.stderr_so_far());
+        }
+        Ok(outcome)
     }
 
     fn outcome(&self, story: Story, job: &Proc, before: &BTreeSet<Pid>) -> Result<Outcome> {
@@ -150,7 +160,10 @@ impl Site {
 
     fn command(&self, story: Story) -> Cmd {
         let command = match &self.way {
-            Way::Muster(muster) => Cmd::new(muster).args(["launch", "--"]),
+            Way::Muster { binary, log } => {
+                let command = Cmd::new(binary).args(["launch", "--"]);
+                if *log { command.env("MUSTER_LOG", "debug") } else { command }
+            }
             Way::OpenSsh => mpirun(self.install).args(["-n", &HOSTS.to_string()]),
         };
         command.arg(self.program()).args(story.words().iter().copied())
