@@ -148,13 +148,17 @@ fn row(name: &str, story: Story, [muster, alone]: &Outcomes) {
 }
 
 fn seconds(outcomes: &[Outcome]) -> String {
-    let times: Option<Vec<f64>> = outcomes.iter().map(|outcome| outcome.seconds).collect();
-    match times {
-        Some(times) => {
-            let worst = times.iter().copied().fold(0.0, f64::max);
-            format!("{:.2} s (worst {worst:.2})", median(times))
-        }
-        None => format!("never within {} s", site::LIMIT.as_secs()),
+    let times: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.seconds).collect();
+    let never = outcomes.len() - times.len();
+    let limit = site::LIMIT.as_secs();
+    if times.is_empty() {
+        return format!("never within {limit} s");
+    }
+    let worst = times.iter().copied().fold(0.0, f64::max);
+    let ended = format!("{:.2} s (worst {worst:.2})", median(times));
+    match never {
+        0 => ended,
+        _ => format!("{ended}; in {never} of {} turns not within {limit} s", outcomes.len()),
     }
 }
 
