@@ -9,7 +9,8 @@ use muster_tests::{LONG, muster};
 const RELEASE: usize = 10_000_000;
 const OTHER: usize = 40_000_000;
 
-const SUBCOMMANDS: [&str; 7] = ["launch", "worker", "rsh", "hosts", "wait", "completions", "man"];
+const SUBCOMMANDS: [&str; 8] =
+    ["launch", "worker", "rsh", "hosts", "wait", "devices", "completions", "man"];
 
 fn number(bytes: &[u8], at: usize, length: usize) -> usize {
     let bytes = &bytes[at..at + length];

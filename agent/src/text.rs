@@ -21,10 +21,19 @@ pub fn say(words: &str) {
 /// # Errors
 /// Stdout is a file on a full disk, or worse.
 pub fn give(data: &str) -> Result<(), OutputError> {
+    give_more(data).map(drop)
+}
+
+/// The same for data that goes on: whether there is still a reader.
+///
+/// # Errors
+/// As for [`give`].
+pub fn give_more(data: &str) -> Result<bool, OutputError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(data.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(OutputError(error)),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(OutputError(error)),
     }
 }
 
@@ -73,6 +82,40 @@ fn paint(words: &str, colour: &str) -> String {
     if wanted { format!("\x1b[{colour}m{words}\x1b[0m") } else { words.to_owned() }
 }
 
+/// Columns side by side, two blanks apart; each column is of its cells from the top.
+#[must_use]
+pub fn columns(columns: &[Vec<String>]) -> String {
+    let width = |column: &Vec<String>| column.iter().map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = columns.iter().map(|column| width(column).unwrap_or(0)).collect();
+    let rows = columns.iter().map(Vec::len).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in 0..rows {
+        let cells = columns.iter().zip(&widths).map(|(column, &width)| {
+            let cell = column.get(row).map_or("", String::as_str);
+            format!("{cell:width$}  ")
+        });
+        text += cells.collect::<String>().trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// Bytes as people say them: `64 MiB`, `1.5 TiB`, never more than one digit after the point.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    // 1023.95 would be shown as 1024.0.
+    while value >= 1023.95 {
+        let Some(next) = units.next() else { break };
+        (value, unit) = (value / 1024.0, Some(next));
+    }
+    let shown = format!("{value:.1}");
+    format!("{} {}", shown.trim_end_matches(".0"), unit.unwrap_or(&"B"))
+}
+
 /// Whether `text` matches `pattern`, in which `*` stands for any run of characters and `?` for one:
 /// the patterns of ssh_config(5).
 #[must_use]
@@ -106,7 +149,22 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{matches, size};
+
+    #[test]
+    fn sizes() {
+        for (bytes, words) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (64 << 20, "64 MiB"),
+            (85_899_345_920, "80 GiB"),
+            (1_649_267_441_664, "1.5 TiB"),
+            ((1 << 30) - 1, "1 GiB"),
+            (u64::MAX, "16384 PiB"),
+        ] {
+            assert_eq!(size(bytes), words, "{bytes}");
+        }
+    }
 
     #[test]
     fn patterns() {

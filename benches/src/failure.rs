@@ -2,14 +2,14 @@
 //!
 //! Must not take anybody's word for a time: the ends of the rank and of the launcher are the kernel's.
 
-use std::error::Error;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::ValueEnum as _;
 use lab::Install;
 
-use crate::Binary;
 use crate::measure::median;
+use crate::{Common, Result};
 use site::{Outcome, Site, Way};
 
 mod site;
@@ -19,25 +19,17 @@ mod watch;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    binary: Binary,
-    /// Turns that each contender gets
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// One round with Open MPI 4 only
-    #[arg(long)]
-    quick: bool,
+    pub(crate) common: Common,
     /// Only these MPIs, by the names of their installs (openmpi4, openmpi5, mpich5, intelmpi)
     #[arg(long, value_name = "NAME")]
-    mpi: Vec<String>,
+    pub(crate) mpi: Vec<String>,
     /// Only these stories
     #[arg(long)]
-    story: Vec<Story>,
+    pub(crate) story: Vec<Story>,
     /// Show on stderr what muster logged (debug) where it missed its target
     #[arg(long)]
-    log: bool,
+    pub(crate) log: bool,
 }
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const INSTALLS: [(Install, &str); 4] = [
     (Install::OpenMpi4, "Open MPI 4"),
@@ -48,7 +40,7 @@ const INSTALLS: [(Install, &str); 4] = [
 
 /// What befalls the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Story {
+pub(crate) enum Story {
     /// After MPI_Init, with 3
     Exit,
     /// By SIGSEGV
@@ -88,41 +80,46 @@ impl Story {
     }
 }
 
-/// Measures and prints the table.
-pub(crate) fn run(args: &Args) -> Result<()> {
-    let muster = args.binary.muster.canonicalize()?.display().to_string();
-    println!(
+/// Measures and gives the table.
+pub(crate) fn measure(args: &Args) -> Result<String> {
+    let muster = args.common.muster()?;
+    let mut text = String::new();
+    writeln!(
+        text,
         "| MPI | what happens | target | muster | mpirun alone | left 2 s later, muster | mpirun alone |"
-    );
-    println!("|---|---|---|---|---|---|---|");
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|")?;
     for (install, name) in INSTALLS {
-        let wanted = match args.quick {
-            true => install == Install::OpenMpi4,
-            false => args.mpi.is_empty() || args.mpi.iter().any(|mpi| mpi == install.name()),
+        let wanted = match args.mpi.is_empty() {
+            true => install == Install::OpenMpi4 || !args.common.quick,
+            false => args.mpi.iter().any(|mpi| mpi == install.name()),
         };
         if wanted {
-            for (story, outcomes) in measure(install, &muster, args)? {
-                row(name, story, &outcomes);
+            for (story, outcomes) in play(install, &muster, args)? {
+                writeln!(text, "{}", row(name, story, &outcomes))?;
             }
         }
     }
-    Ok(())
+    Ok(text)
 }
 
 /// The outcomes of both contenders, muster first, of each story.
 type Outcomes = [Vec<Outcome>; 2];
 
-fn measure(install: Install, muster: &str, args: &Args) -> Result<Vec<(Story, Outcomes)>> {
+fn play(install: Install, muster: &str, args: &Args) -> Result<Vec<(Story, Outcomes)>> {
     let sites = [
         Site::start(install, Way::Muster { binary: muster.to_owned(), log: args.log })?,
         Site::start(install, Way::OpenSsh)?,
     ];
     let stories = Story::value_variants().iter();
-    let stories = stories.filter(|story| args.story.is_empty() || args.story.contains(story));
+    let stories = stories.filter(|story| match args.story.is_empty() {
+        // mpirun alone would wait for a silent host without end.
+        true => **story != Story::Cut || !args.common.quick,
+        false => args.story.contains(story),
+    });
     let mut all: Vec<(Story, Outcomes)> =
         stories.map(|story| (*story, Outcomes::default())).collect();
-    let rounds = if args.quick { 1 } else { args.rounds };
-    for _ in 0..rounds {
+    for _ in 0..args.common.rounds(3) {
         for (story, outcomes) in &mut all {
             for (site, outcomes) in sites.iter().zip(outcomes) {
                 // One wait to the limit tells as much as three.
@@ -135,8 +132,8 @@ fn measure(install: Install, muster: &str, args: &Args) -> Result<Vec<(Story, Ou
     Ok(all)
 }
 
-fn row(name: &str, story: Story, [muster, alone]: &Outcomes) {
-    println!(
+fn row(name: &str, story: Story, [muster, alone]: &Outcomes) -> String {
+    format!(
         "| {name} | {} | {} s | {} | {} | {} | {} |",
         story.title(),
         story.target().as_secs_f64(),
@@ -144,7 +141,7 @@ fn row(name: &str, story: Story, [muster, alone]: &Outcomes) {
         seconds(alone),
         left(muster),
         left(alone),
-    );
+    )
 }
 
 fn seconds(outcomes: &[Outcome]) -> String {

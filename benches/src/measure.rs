@@ -1,9 +1,45 @@
-//! What all measurements share: reading a pipe to its end, medians.
+//! What all measurements share: turns in rounds, medians, ratios, reading a pipe to its end.
 //!
 //! Must not know what is measured.
 
 use std::io::{self, Read};
 use std::time::Duration;
+
+use crate::Result;
+
+/// What one turn of a contender came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// Seconds from start to end.
+    pub(crate) wall: f64,
+    /// CPU seconds of everybody who took part.
+    pub(crate) cpu: f64,
+}
+
+/// The turns of each contender. Within a round each has one, so that what else the machine does meets all.
+pub(crate) fn rounds<C>(
+    contenders: &[C],
+    rounds: usize,
+    mut turn: impl FnMut(&C) -> Result<Turn>,
+) -> Result<Vec<Vec<Turn>>> {
+    let mut turns = vec![Vec::new(); contenders.len()];
+    for _ in 0..rounds {
+        for (contender, turns) in contenders.iter().zip(&mut turns) {
+            turns.push(turn(contender)?);
+        }
+    }
+    Ok(turns)
+}
+
+/// The median over a contender's turns.
+pub(crate) fn typical(turns: &[Turn], of: fn(&Turn) -> f64) -> f64 {
+    median(turns.iter().map(of).collect())
+}
+
+/// How many times as much `one` took as `other`: the median of the rounds' ratios.
+pub(crate) fn ratio(one: &[Turn], other: &[Turn], of: fn(&Turn) -> f64) -> f64 {
+    median(one.iter().zip(other).map(|(one, other)| of(one) / of(other)).collect())
+}
 
 /// Reads to the end, as a fast reader would; how many bytes came.
 pub(crate) fn swallow(mut pipe: impl Read) -> io::Result<u64> {

@@ -2,33 +2,28 @@
 //!
 //! Must not measure mpirun or the network; the whole way is another claim.
 
-use std::error::Error;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::Binary;
-use crate::measure::{children_cpu, median, swallow};
+use crate::measure::{Turn, children_cpu, median, ratio, rounds, swallow, typical};
+use crate::{Common, Result, own_path};
 
 /// Flags of `bench rank-output`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    binary: Binary,
-    /// Turns that each contender gets
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Megabytes that the generator writes in each
-    #[arg(long, default_value_t = 320)]
-    megabytes: u64,
+    pub(crate) common: Common,
+    /// Megabytes that the generator writes in each turn
+    #[arg(long)]
+    pub(crate) megabytes: Option<u64>,
     /// Starts that each contender gets
-    #[arg(long, default_value_t = 300)]
-    starts: usize,
+    #[arg(long)]
+    pub(crate) starts: Option<usize>,
 }
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const TAGGER: &str = include_str!("tagger.py");
 
@@ -38,15 +33,9 @@ struct Contender {
     command: Option<Vec<String>>,
 }
 
-/// What one turn came to.
-struct Turn {
-    wall: f64,
-    cpu: f64,
-}
-
-/// Measures and prints the tables.
-pub(crate) fn run(args: &Args) -> Result<()> {
-    let muster = args.binary.muster.canonicalize()?.display().to_string();
+/// Measures and gives the tables.
+pub(crate) fn measure(args: &Args) -> Result<String> {
+    let muster = args.common.muster()?;
     let python = std::env::temp_dir().join(format!("muster-bench-{}.py", std::process::id()));
     fs::write(&python, TAGGER)?;
     let result = tables(args, &muster, &python);
@@ -54,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     result
 }
 
-fn tables(args: &Args, muster: &str, python: &Path) -> Result<()> {
+fn tables(args: &Args, muster: &str, python: &Path) -> Result<String> {
     let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
     let contenders = [
         Contender { name: "`cat`, untagged", command: None },
@@ -72,39 +61,40 @@ fn tables(args: &Args, muster: &str, python: &Path) -> Result<()> {
             command: words(&["python3", &python.display().to_string()]),
         },
     ];
-    println!("| line | contender | lines/s | input MB/s | of `cat` | CPU s / million lines |");
-    println!("|---|---|---|---|---|---|");
+    let mut text = String::new();
+    writeln!(
+        text,
+        "| line | contender | lines/s | input MB/s | of `cat` | CPU s / million lines |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|")?;
     for length in [64, 1024] {
-        let lines = args.megabytes * 1_000_000 / length as u64;
-        let mut turns: Vec<Vec<Turn>> = contenders.iter().map(|_| Vec::new()).collect();
-        for _ in 0..args.rounds {
-            for (contender, turns) in contenders.iter().zip(&mut turns) {
-                turns.push(turn(contender, lines, length)?);
-            }
-        }
+        let megabytes = args.megabytes.unwrap_or(if args.common.quick { 10 } else { 320 });
+        let lines = megabytes * 1_000_000 / length as u64;
+        let turns =
+            rounds(&contenders, args.common.rounds(7), |contender| turn(contender, lines, length))?;
         for (contender, own) in contenders.iter().zip(&turns) {
-            let wall = median(own.iter().map(|turn| turn.wall).collect());
-            let cpu = median(own.iter().map(|turn| turn.cpu).collect());
-            let ratios = own.iter().zip(&turns[0]).map(|(own, cat)| cat.wall / own.wall);
+            let wall = typical(own, |turn| turn.wall);
+            let of_cat = ratio(&turns[0], own, |turn| turn.wall);
             let lines = lines as f64;
-            println!(
+            writeln!(
+                text,
                 "| {length} B | {} | {:.2} M | {:.0} | {:.0} % | {:.3} |",
                 contender.name,
                 lines / wall / 1e6,
                 lines * length as f64 / wall / 1e6,
-                median(ratios.collect()) * 100.0,
-                cpu / lines * 1e6,
-            );
+                of_cat * 100.0,
+                typical(own, |turn| turn.cpu) / lines * 1e6,
+            )?;
         }
     }
-    start_up(args, muster)?;
-    memory(muster)
+    start_up(&mut text, args, muster)?;
+    memory(&mut text, muster)?;
+    Ok(text)
 }
 
 /// The generator's words.
-fn generator(lines: u64, length: usize) -> Result<Vec<String>> {
-    let own = std::env::current_exe()?.display().to_string();
-    Ok(vec![own, "generate".into(), lines.to_string(), length.to_string()])
+fn generator(lines: u64, length: usize) -> Vec<String> {
+    vec![own_path(), "generate".into(), lines.to_string(), length.to_string()]
 }
 
 fn command(words: &[String]) -> Result<Command> {
@@ -120,7 +110,7 @@ fn command(words: &[String]) -> Result<Command> {
 
 fn turn(contender: &Contender, lines: u64, length: usize) -> Result<Turn> {
     let mut words = contender.command.clone().unwrap_or_default();
-    words.extend(generator(lines, length)?);
+    words.extend(generator(lines, length));
     let cpu_before = children_cpu()?;
     let begun = Instant::now();
     let mut started = command(&words)?.stdout(Stdio::piped()).spawn()?;
@@ -146,7 +136,7 @@ fn turn(contender: &Contender, lines: u64, length: usize) -> Result<Turn> {
     Ok(Turn { wall, cpu: (children_cpu()? - cpu_before).as_secs_f64() })
 }
 
-fn start_up(args: &Args, muster: &str) -> Result<()> {
+fn start_up(text: &mut String, args: &Args, muster: &str) -> Result<()> {
     let time = |words: &[String]| -> Result<f64> {
         let mut command = command(words)?;
         let begun = Instant::now();
@@ -157,21 +147,22 @@ fn start_up(args: &Args, muster: &str) -> Result<()> {
     let wrapped = ["rank", "--", "/bin/true"].map(str::to_owned);
     let wrapped: Vec<String> = std::iter::once(muster.to_owned()).chain(wrapped).collect();
     let (mut alone, mut more) = (Vec::new(), Vec::new());
-    for _ in 0..args.starts {
+    let starts = args.starts.unwrap_or(if args.common.quick { 10 } else { 300 });
+    for _ in 0..starts {
         let bare = time(&bare)?;
         alone.push(bare);
         more.push(time(&wrapped)? - bare);
     }
-    println!("\n| start | ms |\n|---|---|");
-    println!("| `true` | {:.2} |", median(alone));
-    println!("| `muster rank -- true`, more than that | {:.2} |", median(more));
+    writeln!(text, "\n| start | ms |\n|---|---|")?;
+    writeln!(text, "| `true` | {:.2} |", median(alone))?;
+    writeln!(text, "| `muster rank -- true`, more than that | {:.2} |", median(more))?;
     Ok(())
 }
 
 /// The wrapper's peak while it waits for a program that has printed a million lines.
-fn memory(muster: &str) -> Result<()> {
-    println!("\n| resident, peak | KiB |\n|---|---|");
-    let own = std::env::current_exe()?.display().to_string();
+fn memory(text: &mut String, muster: &str) -> Result<()> {
+    writeln!(text, "\n| resident, peak | KiB |\n|---|---|")?;
+    let own = own_path();
     for tag in ["prefix", "json"] {
         let script = format!("'{own}' generate 1000000 64; echo READY >&2; read x");
         let words = [muster, "rank", &format!("--tag={tag}"), "--", "sh", "-c", &script];
@@ -185,7 +176,7 @@ fn memory(muster: &str) -> Result<()> {
         child.stdin.take().ok_or("no stdin")?.write_all(b"\n")?;
         child.wait()?;
         reader.join().map_err(|_| "the reader died")??;
-        println!("| `muster rank --tag={tag}` after a million lines | {peak} |");
+        writeln!(text, "| `muster rank --tag={tag}` after a million lines | {peak} |")?;
     }
     Ok(())
 }

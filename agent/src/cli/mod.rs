@@ -4,6 +4,7 @@
 
 use clap::{Parser, Subcommand};
 
+mod devices;
 mod explain;
 mod hosts;
 mod launch;
@@ -15,6 +16,7 @@ mod verdict;
 mod wait;
 mod worker;
 
+pub use devices::DevicesArgs;
 pub use explain::{ExplainArgs, Format};
 pub use hosts::HostsArgs;
 pub use launch::LaunchArgs;
@@ -67,6 +69,7 @@ pub enum Command {
     Rank(RankArgs),
     Hosts(HostsArgs),
     Wait(WaitArgs),
+    Devices(DevicesArgs),
     Explain(ExplainArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),

@@ -118,5 +118,5 @@ async fn launch(
     };
     let mut witness = Witness::new(config.mpirun.family);
     let over = crate::launch::run::run(launch, events, &mut witness, journal).await?;
-    Ok(Some(witness.facts(&over.ending, &over.said, &config.rules)))
+    Ok(Some(witness.facts(&over.ending, &over.said, &over.last_words, &config.rules)))
 }

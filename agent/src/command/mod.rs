@@ -12,6 +12,7 @@ use crate::cli::{Cli, Command};
 use crate::exit::{Class, Failure, RuntimeError};
 use crate::text::{complain, say, verdict_line};
 
+mod devices;
 mod explain;
 mod hosts;
 mod launch;
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
         Command::Rank(args) => return rank::run(args),
         Command::Hosts(args) => hosts::run(&args).map(Class::code),
         Command::Wait(args) => wait::run(&args).map(Class::code),
+        Command::Devices(args) => devices::run(&args).map(Class::code),
         Command::Explain(args) => explain::run(&args).map(Class::code),
         Command::Completions(args) => shell::completions(&args).map(Class::code),
         Command::Man(args) => shell::man(&args).map(Class::code),

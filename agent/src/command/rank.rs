@@ -60,6 +60,7 @@ fn explain(finished: &Finished) {
     witness.ended(&host, &finished.hello, &finished.ended);
     let ending = Ending { cause: Some(Cause::Rank), mpirun: finished.ended.status };
     let Ok(rules) = Rules::built_in().map(Arc::new) else { return };
-    let verdict = verdict(&witness.facts(&ending, &[], &rules), &rules, ExitPolicy::Application);
+    let verdict =
+        verdict(&witness.facts(&ending, &[], &[], &rules), &rules, ExitPolicy::Application);
     tell(&verdict);
 }

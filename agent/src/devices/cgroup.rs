@@ -3,10 +3,10 @@
 //! Must not interpret a limit; it hands out directories, the process's own first, then its parents'
 //! up to the top that is visible from here.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::host::Roots;
+use super::read;
 
 /// The directories that hold one controller's files for this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Mount {
 }
 
 /// mountinfo writes blanks and backslashes in names as three octal digits.
-fn unescaped(field: &str) -> String {
+pub(super) fn unescaped(field: &str) -> String {
     ["\\040", "\\011", "\\012", "\\134"]
         .into_iter()
         .zip([" ", "\t", "\n", "\\"])
@@ -83,8 +83,8 @@ fn below<'a>(group: &'a str, root: &str) -> &'a str {
 
 /// Every hierarchy that has `controller` for this process, version 2 first. A host may mix both.
 pub(super) fn hierarchies(roots: &Roots, controller: &str) -> Vec<Hierarchy> {
-    let read = |name: &str| fs::read_to_string(roots.proc.join("self").join(name));
-    let (Ok(cgroup), Ok(mounts)) = (read("cgroup"), read("mountinfo")) else {
+    let read = |name: &str| read::text(&roots.proc.join("self").join(name));
+    let (Some(cgroup), Some(mounts)) = (read("cgroup"), read("mountinfo")) else {
         return Vec::new();
     };
     let mut found: Vec<Hierarchy> = mounts
@@ -95,7 +95,7 @@ pub(super) fn hierarchies(roots: &Roots, controller: &str) -> Vec<Hierarchy> {
         })
         .filter_map(|mount| {
             let group = group(&cgroup, mount.version, controller)?;
-            let top = place(roots, &mount.point);
+            let top = roots.at(Path::new(&mount.point));
             let own = top.join(below(group, &mount.root));
             let own = if own.is_dir() { own } else { top.clone() };
             let directories = own
@@ -110,12 +110,11 @@ pub(super) fn hierarchies(roots: &Roots, controller: &str) -> Vec<Hierarchy> {
     found
 }
 
-/// Where a mount point is for us: below the root that stands for `/sys`, where it is below that.
-fn place(roots: &Roots, point: &str) -> PathBuf {
-    match Path::new(point).strip_prefix("/sys") {
-        Ok(rest) => roots.sys.join(rest),
-        Err(_) => PathBuf::from(point),
-    }
+/// The version that limits this process: 2 where only that is mounted or holds the memory controller,
+/// else 1.
+pub(super) fn version(roots: &Roots) -> Option<u8> {
+    let of = |controller| hierarchies(roots, controller).into_iter();
+    of("memory").chain(of("cpu")).map(|hierarchy| hierarchy.version).min()
 }
 
 #[cfg(test)]

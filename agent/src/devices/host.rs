@@ -5,11 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::cgroup::{Hierarchy, hierarchies};
+use super::read;
+use crate::exit::{Class, Explain};
 
 /// Where the kernel's file systems are.
 #[derive(Debug, Clone)]
@@ -18,11 +21,70 @@ pub struct Roots {
     pub proc: PathBuf,
     /// `/sys`
     pub sys: PathBuf,
+    /// `/dev`
+    pub dev: PathBuf,
+    /// What they are below; none where they are this machine's own.
+    tree: Option<PathBuf>,
 }
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { proc: PathBuf::from("/proc"), sys: PathBuf::from("/sys") }
+        Self { proc: "/proc".into(), sys: "/sys".into(), dev: "/dev".into(), tree: None }
+    }
+}
+
+impl Roots {
+    /// Those of a machine whose files lie below this directory.
+    #[must_use]
+    pub fn below(tree: &Path) -> Self {
+        let [proc, sys, dev] = ["proc", "sys", "dev"].map(|name| tree.join(name));
+        Self { proc, sys, dev, tree: Some(tree.to_owned()) }
+    }
+
+    /// The same, where the directory holds any of them.
+    ///
+    /// # Errors
+    /// See [`NoMachine`].
+    pub fn recorded(tree: &Path) -> Result<Self, NoMachine> {
+        let roots = Self::below(tree);
+        let any = roots.proc.is_dir() || roots.sys.is_dir();
+        if any { Ok(roots) } else { Err(NoMachine(tree.to_owned())) }
+    }
+
+    /// Whether they are those of the machine that we run on, so that the kernel can be asked too.
+    #[must_use]
+    pub fn are_own(&self) -> bool {
+        self.tree.is_none()
+    }
+
+    /// Where a path of their machine is for us.
+    pub(super) fn at(&self, path: &Path) -> PathBuf {
+        match &self.tree {
+            Some(tree) => tree.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// A path below these, as it is called on their machine.
+    #[must_use]
+    pub fn shown(&self, path: &Path) -> PathBuf {
+        let inside = self.tree.as_ref().and_then(|tree| path.strip_prefix(tree).ok());
+        inside.map_or_else(|| path.to_owned(), |inside| Path::new("/").join(inside))
+    }
+}
+
+/// A directory in which no machine's files are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read a machine's files below {}: it has neither proc nor sys", .0.display())]
+pub struct NoMachine(PathBuf);
+
+impl Explain for NoMachine {
+    fn class(&self) -> Class {
+        Class::Config
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("name the directory that holds the machine's proc, sys and dev".into())
     }
 }
 
@@ -60,7 +122,8 @@ pub struct Cpus {
 }
 
 /// The memory that this process may use, in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Memory {
     /// The machine's.
     pub total: Option<u64>,
@@ -78,8 +141,7 @@ pub struct Memory {
 /// The host's name, as the kernel has it in this UTS namespace.
 #[must_use]
 pub fn hostname(roots: &Roots) -> Option<String> {
-    let name = fs::read_to_string(roots.proc.join("sys/kernel/hostname")).ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    read::line(&roots.proc.join("sys/kernel/hostname"))
 }
 
 /// How many CPUs this process may use: the smallest of quota, cpuset, affinity and machine.
@@ -87,8 +149,8 @@ pub fn hostname(roots: &Roots) -> Option<String> {
 /// `None` where neither `/proc` nor `/sys` says anything.
 #[must_use]
 pub fn cpus(roots: &Roots) -> Option<Cpus> {
-    let online = list(&roots.sys.join("devices/system/cpu/online"));
-    let status = fs::read_to_string(roots.proc.join("self/status")).unwrap_or_default();
+    let online = online_list(roots);
+    let status = read::text(&roots.proc.join("self/status")).unwrap_or_default();
     // What sched_getaffinity returns, without its limit on the number of CPUs. The cpuset is in it.
     let bound = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let bound = bound.and_then(cpu_list);
@@ -112,17 +174,28 @@ pub fn cpus(roots: &Roots) -> Option<Cpus> {
     by_count.into_iter().chain(quotas).min_by(|a, b| a.count.total_cmp(&b.count))
 }
 
+/// How many CPUs the machine has online.
+pub(super) fn online(roots: &Roots) -> Option<usize> {
+    online_list(roots).map(|cpus| cpus.len())
+}
+
+fn online_list(roots: &Roots) -> Option<BTreeSet<u32>> {
+    list(&roots.sys.join("devices/system/cpu/online"))
+}
+
 fn quota(version: u8, directory: &Path) -> Option<Cpus> {
     let (file, quota, period) = if version == 2 {
         let file = directory.join("cpu.max");
-        let text = fs::read_to_string(&file).ok()?;
+        let text = read::text(&file)?;
         // "max 100000" does not parse, and is no limit.
         let (quota, period) = text.trim().split_once(' ')?;
         (file, quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?)
     } else {
         let file = directory.join("cpu.cfs_quota_us");
         // -1 is no limit.
-        (file.clone(), number(&file)?, number(&directory.join("cpu.cfs_period_us"))?)
+        let microseconds = |file: &Path| read::line(file)?.parse::<f64>().ok();
+        let period = microseconds(&directory.join("cpu.cfs_period_us"))?;
+        (file.clone(), microseconds(&file)?, period)
     };
     (quota > 0.0 && period > 0.0)
         .then(|| Cpus { count: quota / period, bound: CpuBound::Quota(file) })
@@ -144,7 +217,7 @@ fn cpuset(roots: &Roots) -> Option<BTreeSet<u32>> {
 /// How much memory this process may use and uses.
 #[must_use]
 pub fn memory(roots: &Roots) -> Memory {
-    let meminfo = fs::read_to_string(roots.proc.join("meminfo")).unwrap_or_default();
+    let meminfo = read::text(&roots.proc.join("meminfo")).unwrap_or_default();
     let total = field::<u64>(&meminfo, "MemTotal:").map(|kib| kib.saturating_mul(1024));
     let hierarchies = hierarchies(roots, "memory");
     let limits = hierarchies.iter().flat_map(|hierarchy| {
@@ -162,10 +235,8 @@ pub fn memory(roots: &Roots) -> Memory {
     };
     let usage = counted.map(|(version, directory)| {
         let (used, stat) = usage_files(version);
-        let stat = fs::read_to_string(directory.join("memory.stat"))
-            .ok()
-            .and_then(|text| field(&text, stat));
-        (number(&directory.join(used)), stat)
+        let stat = read::text(&directory.join("memory.stat")).and_then(|text| field(&text, stat));
+        (read::number(&directory.join(used)), stat)
     });
     let (used, reclaimable) = usage.unwrap_or_default();
     Memory { total, limit, limited_by, used, reclaimable }
@@ -191,31 +262,24 @@ fn memory_limit(version: u8, directory: &Path) -> Option<(u64, PathBuf)> {
     let real = |limit: &u64| *limit < 1 << 62;
     if version == 2 {
         let file = directory.join("memory.max");
-        return Some((number(&file).filter(real)?, file));
+        return Some((read::number(&file).filter(real)?, file));
     }
     let file = directory.join("memory.limit_in_bytes");
-    let own = number(&file).filter(real).map(|limit| (limit, file));
+    let own = read::number(&file).filter(real).map(|limit| (limit, file));
     // Knows of limits above the part of the hierarchy that is mounted here.
     let file = directory.join("memory.stat");
-    let text = fs::read_to_string(&file).unwrap_or_default();
+    let text = read::text(&file).unwrap_or_default();
     let above = field::<u64>(&text, "hierarchical_memory_limit").filter(real);
     own.into_iter().chain(above.map(|limit| (limit, file))).min_by_key(|(limit, _)| *limit)
 }
 
-fn number<T: FromStr>(file: &Path) -> Option<T> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
 /// The number after a name at the start of a line.
 fn field<T: FromStr>(text: &str, name: &str) -> Option<T> {
-    text.lines().find_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        if words.next()? == name { words.next()?.parse().ok() } else { None }
-    })
+    read::field(text, name)?.parse().ok()
 }
 
 fn list(file: &Path) -> Option<BTreeSet<u32>> {
-    cpu_list(&fs::read_to_string(file).ok()?)
+    cpu_list(&read::text(file)?)
 }
 
 /// Reads the kernel's list format, `0-3,8,10-11`; `None` where it is empty or of another form.

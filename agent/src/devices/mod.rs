@@ -1,10 +1,23 @@
-//! What this host has: its name and addresses, CPUs and memory that it may use, its MPI.
+//! What this host has: its name and addresses, CPUs and memory, network, RDMA devices, GPUs, its MPI.
 //!
 //! Must not know SSH or start anything of the job.
 
 mod cgroup;
+pub mod collect;
+pub mod gpu;
 pub mod host;
+mod interfaces;
+mod kernel;
 pub mod mpirun;
 pub mod net;
+mod node;
 pub mod own;
+mod pci;
+#[cfg(test)]
+mod planted;
+pub mod rdma;
+mod read;
+pub mod render;
+pub mod report;
 pub mod trouble;
+mod warnings;

@@ -1,12 +1,13 @@
 //! The addresses of this host and the interfaces that carry them.
 //!
-//! Must not resolve names or dial anything.
+//! Must not resolve names or send anything.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
 
 /// One address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Address {
     pub interface: String,
     /// The address; never an IPv4 one in IPv6 form.
     pub ip: IpAddr,
+    /// Bits of it that are the network's.
+    pub prefix: Option<u32>,
     /// Whether the interface is up.
     pub up: bool,
     /// Whether it only reaches this host.
@@ -27,19 +30,40 @@ pub struct Address {
 /// Where the kernel does not list them.
 pub fn addresses() -> io::Result<Vec<Address>> {
     let listed = getifaddrs()?.filter_map(|entry| {
-        let storage = entry.address?;
-        let ip = storage
-            .as_sockaddr_in()
-            .map(|address| IpAddr::V4(address.ip()))
-            .or_else(|| storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))?;
+        let ip = ip_of(entry.address.as_ref()?)?;
+        let prefix = entry.netmask.as_ref().and_then(ip_of).map(|mask| match mask {
+            IpAddr::V4(mask) => mask.to_bits().count_ones(),
+            IpAddr::V6(mask) => mask.to_bits().count_ones(),
+        });
         Some(Address {
             interface: entry.interface_name,
             ip: ip.to_canonical(),
+            prefix,
             up: entry.flags.contains(InterfaceFlags::IFF_UP),
             loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
         })
     });
     Ok(listed.collect())
+}
+
+fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let four = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    four.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+}
+
+/// Our own address on the way to a peer, as the kernel's routes have it. Nothing is sent.
+///
+/// # Errors
+/// Where no route leads there.
+pub fn source_towards(peer: IpAddr) -> io::Result<IpAddr> {
+    let any = match peer {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    // To connect a UDP socket only looks the route up; any port does.
+    socket.connect(SocketAddr::new(peer, 9))?;
+    Ok(socket.local_addr()?.ip().to_canonical())
 }
 
 /// The interface that has this address: with a connected socket's local address, the one that
@@ -60,6 +84,7 @@ mod tests {
         let address = |interface: &str, ip: &str, up| Address {
             interface: interface.to_owned(),
             ip: ip.parse().unwrap(),
+            prefix: None,
             up,
             loopback: interface == "lo",
         };
@@ -84,6 +109,13 @@ mod tests {
     fn loopback_is_listed() {
         let all = addresses().unwrap();
         let name = interface_of("127.0.0.1".parse().unwrap(), &all).unwrap();
-        assert!(all.iter().any(|address| address.interface == name && address.loopback));
+        let loopback = |address: &Address| address.interface == name && address.loopback;
+        assert!(all.iter().any(|address| loopback(address) && address.prefix == Some(8)));
+    }
+
+    #[test]
+    fn the_way_to_oneself_is_loopback() {
+        let own = "127.0.0.1".parse().unwrap();
+        assert_eq!(source_towards(own).unwrap(), own);
     }
 }

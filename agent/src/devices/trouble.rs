@@ -117,7 +117,7 @@ mod tests {
             write("proc/self/mountinfo", mounts);
             write("proc/self/cgroup", cgroup);
             write(count, "under_oom 0\noom 9\noom_kill 2\n");
-            let roots = Roots { proc: root.path().join("proc"), sys: root.path().join("sys") };
+            let roots = Roots::below(root.path());
             let mut counter = OomCounter::new(roots);
             assert_eq!(counter.look(), None, "version {version}");
             write(count, "under_oom 0\noom_kill 3\n");

@@ -137,21 +137,7 @@ fn table(source: &Source, hosts: &[Located]) -> String {
     columns.extend(optional.into_iter().filter(says_something));
     columns.push(column("ADDRESSES", &where_it_is));
 
-    let widths: Vec<usize> = columns
-        .iter()
-        .map(|column| column.iter().map(|cell| cell.chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = format!("hosts from {source}\n");
-    for row in 0..=hosts.len() {
-        let mut line = String::new();
-        for (column, width) in columns.iter().zip(&widths) {
-            let cell = column.get(row).map_or("", String::as_str);
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    format!("hosts from {source}\n{}", crate::text::columns(&columns))
 }
 
 fn joined(addresses: &[IpAddr]) -> String {

@@ -453,7 +453,8 @@ impl Dispatch {
     /// mpirun's word is taken where nothing else is known, except that its 0 must be true.
     fn final_cause(&mut self, mpirun: WaitStatus) -> Option<Cause> {
         if self.cause.is_some() || !mpirun.success() {
-            let vanished = self.vanished.take();
+            // Where mpirun itself was killed, its ranks went the same way.
+            let vanished = self.vanished.take().filter(|_| !is_killed(mpirun));
             return self.cause.take().or(vanished.map(|(host, on)| Cause::Vanished(host, on)));
         }
         match self.daemon_ended.take() {
@@ -466,6 +467,11 @@ impl Dispatch {
             _ => None,
         }
     }
+}
+
+/// By a signal of somebody's.
+pub(super) fn is_killed(mpirun: WaitStatus) -> bool {
+    matches!(mpirun, WaitStatus::Signaled { .. })
 }
 
 #[cfg(test)]

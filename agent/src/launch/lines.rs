@@ -18,10 +18,11 @@ use crate::devices::host::Roots;
 use crate::devices::trouble::{OomCounter, PLACES, full};
 use crate::ids::HostName;
 use crate::output::Stream;
+use crate::process::reaper::Reaper;
 use crate::process::spawn::Child;
 use crate::relay::desk::{self, Outlets};
 use crate::relay::mux::FromDesk;
-use crate::relay::printer::{Print, Printer, PrinterError};
+use crate::relay::printer::{LastWords, Print, Printer, PrinterError};
 use crate::relay::roll::Roll;
 use crate::relay::socket::RankSocket;
 use crate::relay::{Origin, Report};
@@ -60,6 +61,15 @@ pub struct Lines {
     pub without: Vec<HostName>,
 }
 
+/// What came of printing.
+#[derive(Debug)]
+pub struct Printed {
+    /// Whether every host has sent all that it owed.
+    pub all: bool,
+    /// The end of each rank's stderr.
+    pub last_words: Vec<LastWords>,
+}
+
 impl Lines {
     /// Opens a desk on every host; wrappers will look for `socket`.
     ///
@@ -69,6 +79,7 @@ impl Lines {
         fleet: &Fleet,
         socket: &str,
         pod_logs: bool,
+        reaper: &Reaper,
         events: &mpsc::Sender<Event>,
     ) -> Result<Self, PrinterError> {
         let unread = events.clone();
@@ -77,7 +88,7 @@ impl Lines {
             let _ = unread.blocking_send(Event::Stop(Stop::Pipe));
         })?);
         let roll = Arc::<Roll>::default();
-        let own = own_desk(socket, fleet.here(), &printer, &roll, events);
+        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), events);
         let mut lines = Self {
             printer,
             pieces: Arc::default(),
@@ -152,8 +163,8 @@ impl Lines {
     }
 
     /// Resolves when all that ranks have written is printed, however slow its reader is. Nothing of
-    /// the job may run any more. False: a host owes lines and keeps silent.
-    pub async fn finish(&mut self) -> bool {
+    /// the job may run any more.
+    pub async fn finish(&mut self) -> Printed {
         for desk in &self.desks {
             // A host that is gone has nothing more to send.
             let _ = timeout(OPENING, desk.close()).await;
@@ -169,12 +180,11 @@ impl Lines {
             }
             while carriers.join_next().await.is_some() {}
         };
-        let told = tokio::select! {
+        let all = tokio::select! {
             () = all => true,
             () = silence(&self.pieces, &printer) => false,
         };
-        printer.flush().await;
-        told
+        Printed { all, last_words: printer.flush().await }
     }
 }
 
@@ -208,7 +218,7 @@ fn own_desk(
     socket: &str,
     here: &HostName,
     printer: &Printer,
-    roll: &Arc<Roll>,
+    (roll, reaper): (&Arc<Roll>, &Reaper),
     events: &mpsc::Sender<Event>,
 ) -> Option<(watch::Sender<bool>, JoinHandle<()>)> {
     let socket = RankSocket::bind(socket, "launcher")
@@ -216,7 +226,9 @@ fn own_desk(
         .ok()?;
     let (reports, mut said) = mpsc::channel::<Report>(REPORTS);
     let roll = Arc::clone(roll);
-    let outlets = Outlets { origin: HERE, roll, reports, launcher: printer.queue(), pod: None };
+    let reaper = reaper.clone();
+    let outlets =
+        Outlets { origin: HERE, roll, reaper, reports, launcher: printer.queue(), pod: None };
     let mut oom = OomCounter::new(Roots::default());
     let (close, closing) = watch::channel(false);
     let (here, events) = (here.clone(), events.clone());

@@ -35,6 +35,7 @@ use crate::process::scope::{SESSION_VARIABLE, Scope};
 use crate::process::spawn::{Child, spawn};
 use crate::process::status::WaitStatus;
 use crate::relay::Report;
+use crate::relay::printer::LastWords;
 use crate::relay::roll::Roll;
 use crate::ssh::control::{Still, ToWorker};
 use crate::text::say;
@@ -131,6 +132,8 @@ pub struct Over {
     pub ending: Ending,
     /// Of mpirun's output as much as is kept.
     pub said: Vec<u8>,
+    /// The end of each rank's stderr.
+    pub last_words: Vec<LastWords>,
 }
 
 /// Runs it to the end.
@@ -145,7 +148,7 @@ pub async fn run(
 ) -> Result<Over, Failure> {
     let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, heartbeat, reaper } =
         launch;
-    let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, &events.sender).await?;
+    let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, &reaper, &events.sender).await?;
     if !lines.without.is_empty() {
         let hosts: Vec<&str> = lines.without.iter().map(HostName::short).collect();
         say(&format!("warning: mpirun carries the lines of {}", hosts.join(", ")));
@@ -193,9 +196,9 @@ pub async fn run(
                     if dispatch.is_told_to_stop() {
                         lines.printer().hurry();
                     }
-                    print_the_rest(&mut lines, &mut events).await;
+                    let last_words = print_the_rest(&mut lines, &mut events).await;
                     acting.fleet.close().await;
-                    return Ok(Over { ending, said: lines.heard() });
+                    return Ok(Over { ending, said: lines.heard(), last_words });
                 }
                 Response::State(state, why) => {
                     if state == State::Running {
@@ -229,17 +232,17 @@ fn watch_here(here: &HostName, roll: Arc<Roll>, pause: Duration, events: &mpsc::
 }
 
 /// Prints what ranks wrote and is still on its way; somebody who wants an end gets it.
-async fn print_the_rest(lines: &mut Lines, events: &mut Events) {
+async fn print_the_rest(lines: &mut Lines, events: &mut Events) -> Vec<LastWords> {
     let printer = lines.printer();
     let printed = lines.finish();
     tokio::pin!(printed);
     loop {
         tokio::select! {
-            all = &mut printed => {
-                if !all {
+            printed = &mut printed => {
+                if !printed.all {
                     say("warning: the last lines of some host did not come");
                 }
-                return;
+                return printed.last_words;
             }
             _ = events.stopped() => printer.hurry(),
         }

@@ -6,18 +6,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::dispatch::is_killed;
 use super::event::{Cause, Ending, Event, Loss};
 use crate::exit::Class;
 use crate::ids::HostName;
 use crate::outcome::facts::{
     ElasticError, Facts, HostEvent, HostFact, RankEnd, StageFailure, Stall, Told, Usage,
 };
-use crate::outcome::scan::Source as From;
+use crate::outcome::rules::Strength;
+use crate::outcome::scan::{Finding, Source as From};
 use crate::outcome::{ExitPolicy, Rules, Scanner, Verdict, classify, facts};
 use crate::output::clock::Micros;
 use crate::plan::Family;
 use crate::process::status::WaitStatus;
 use crate::rank::protocol::{Ended, Hello};
+use crate::relay::printer::LastWords;
 use crate::relay::{Report, Source};
 use crate::ssh::remote;
 
@@ -133,10 +136,30 @@ impl Witness {
 
     /// The facts of a launch that ended so; `said` is what mpirun printed and carried.
     #[must_use]
-    pub fn facts(mut self, ending: &Ending, said: &[u8], rules: &Arc<Rules>) -> Facts {
+    pub fn facts(
+        mut self,
+        ending: &Ending,
+        said: &[u8],
+        last_words: &[LastWords],
+        rules: &Arc<Rules>,
+    ) -> Facts {
         let mut scanner = Scanner::new(Arc::clone(rules));
+        // What those say whom a killed mpirun left behind is no reason of its end.
+        let left_behind = ending.cause.is_none() && is_killed(ending.mpirun);
+        let said = if left_behind { b"" } else { said };
         for line in said.split(|byte| *byte == b'\n') {
             scanner.line(&From::Mpirun, &facts::Culprit::default(), line);
+        }
+        for LastWords { of, lines } in last_words {
+            let who = facts::Culprit {
+                rank: Some(of.rank),
+                local_rank: of.local_rank,
+                host: Some(of.host.clone()),
+                pod: None,
+            };
+            for line in lines.split(|byte| *byte == b'\n') {
+                scanner.line(&From::Rank(of.rank), &who, line);
+            }
         }
         let mut facts = Facts {
             mpirun: Some(ending.mpirun),
@@ -153,6 +176,8 @@ impl Witness {
                 let at = self.told.unwrap_or(Micros(0));
                 facts.told = Some(Told { signal: stop.number(), at });
             }
+            // Killed by whom? A line that names the cause says more than the kill.
+            Some(Cause::Vanished(..)) if facts.findings.iter().any(names_a_cause) => {}
             Some(Cause::Vanished(host, source)) => {
                 if let Some((hello, at)) = self.vanished.get(&(host.clone(), *source)) {
                     self.ranks.push(rank_end(host, hello, SIGKILL, false, *at));
@@ -194,6 +219,10 @@ impl Witness {
         facts.hosts = self.hosts;
         facts
     }
+}
+
+fn names_a_cause(finding: &Finding) -> bool {
+    finding.rule.strength >= Strength::End
 }
 
 /// The verdict over a launch.

@@ -21,10 +21,15 @@ use case::Case;
 /// Failures further apart than this, microseconds, have nothing to do with each other's order of report:
 /// ranks and workers report over different connections, and cgroups are looked at in intervals.
 const TOGETHER: u64 = 2_000_000;
+/// Ends so close to each other, microseconds, have no order: a busy machine reaps one later than another.
+const MOMENT: u64 = 100_000;
 /// How long after a failure the rank that caused it may still be the one whose end is seen, microseconds.
 const REACTION: u64 = 10_000_000;
 /// First failures in a verdict.
 const FIRST: usize = 8;
+
+/// With what a rank of Open MPI 5 leaves that has lost a peer, without a word of its own.
+const LEFT_ALONE: WaitStatus = WaitStatus::Exited(14);
 
 const SIGKILL: i32 = 9;
 const SIGBUS: i32 = 7;
@@ -150,17 +155,54 @@ fn earliest_loss(facts: &Facts) -> Option<&HostEvent> {
     losses.min_by_key(|event| event.at)
 }
 
+/// How much an end looks like the cause among those that came at the same moment. Who talked to a rank
+/// that dies may end before that is reaped.
+fn weight(end: &RankEnd, words: &[Finding]) -> u8 {
+    let named = text::decide(words, Some(end.status)).is_some_and(text::names_cause);
+    match end.status {
+        _ if named => 3,
+        LEFT_ALONE => 0,
+        // A peer's exit makes MPICH's ranks crash, and not the other way round.
+        WaitStatus::Exited(_) => 2,
+        WaitStatus::Signaled { .. } => 1,
+    }
+}
+
+/// A rank that was on its way out by itself when it was told to end: whom `first` has only lost. Its
+/// sockets are closed, or its crash is being printed, before its parent can see its end.
+fn overtaken<'f>(first: &RankEnd, facts: &'f Facts) -> Option<&'f RankEnd> {
+    let leaving = |end: &&RankEnd| {
+        let by_itself = match end.status {
+            LEFT_ALONE => false,
+            WaitStatus::Exited(code) => (1..128).contains(&code),
+            WaitStatus::Signaled { signal, .. } => !matches!(signal, SIGTERM | SIGKILL),
+        };
+        by_itself && end.at.0.abs_diff(first.at.0) <= TOGETHER
+    };
+    facts.ranks.iter().filter(leaving).min_by_key(|end| end.at)
+}
+
 /// The rank that failed first, with what is known of it in words. One whose last words only echo
 /// another's failure makes way for that other, where its end was reported a moment later.
 fn earliest_rank<'f>(facts: &'f Facts, rules: &Arc<Rules>) -> Option<(&'f RankEnd, Vec<Finding>)> {
     let failed = failed(facts);
     let first = *failed.first()?;
-    let words = own_words(first, facts, rules);
+    let moment = failed.iter().take_while(|end| end.at.0 <= first.at.0.saturating_add(MOMENT));
+    let together: Vec<_> = moment.map(|end| (*end, own_words(end, facts, rules))).collect();
+    // Of equals the last one that a maximum finds would be the latest.
+    let weighed = together.into_iter().rev().max_by_key(|(end, words)| weight(end, words));
+    let (first, words) = weighed?;
+    if weight(first, &words) == 0
+        && let Some(end) = overtaken(first, facts)
+    {
+        return Some((end, own_words(end, facts, rules)));
+    }
     if !text::only_echo(&words) {
         return Some((first, words));
     }
     let near = failed.iter().take_while(|end| end.at.0 <= first.at.0.saturating_add(REACTION));
-    let mut others = near.skip(1).map(|end| (*end, own_words(end, facts, rules)));
+    let mut others =
+        near.filter(|end| **end != first).map(|end| (*end, own_words(end, facts, rules)));
     let cause = others.find(|(_, words)| !text::only_echo(words));
     Some(cause.unwrap_or((first, words)))
 }

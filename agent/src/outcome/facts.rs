@@ -56,7 +56,7 @@ impl Culprit {
 }
 
 /// A rank's end, as its wrapper saw it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankEnd {
     /// The rank in the world.
     pub rank: u32,

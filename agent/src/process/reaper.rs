@@ -4,7 +4,7 @@
 //! must wait for children it never started. `waitpid(-1)` takes any child's status, therefore nothing
 //! else here may wait: no `std::process::Child::wait`, no `Command::output`, no `tokio::process`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::path::Path;
@@ -129,12 +129,29 @@ pub struct Reaper {
 struct Shared {
     waiting: Mutex<HashMap<i32, oneshot::Sender<Exited>>>,
     orphans: AtomicU64,
+    /// The last orphans that ended, the latest last.
+    adopted: Mutex<VecDeque<(i32, Exited)>>,
 }
+
+/// Ends of orphans that are remembered.
+const REMEMBERED: usize = 256;
+
+/// Between two looks for an orphan whose end is awaited.
+const LOOK: Duration = Duration::from_millis(5);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<Exited>>> {
         // A panic elsewhere leaves a map that is still right: nothing is half-done under the lock.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn orphan(&self, pid: i32, exited: Exited) {
+        self.orphans.fetch_add(1, Ordering::Relaxed);
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if adopted.len() == REMEMBERED {
+            adopted.pop_front();
+        }
+        adopted.push_back((pid, exited));
     }
 
     /// Reaps all that have ended.
@@ -145,7 +162,7 @@ impl Shared {
             match wait_any() {
                 Ok(Some((pid, exited))) => match waiting.remove(&pid) {
                     Some(waiter) => drop(waiter.send(exited)),
-                    None => drop(self.orphans.fetch_add(1, Ordering::Relaxed)),
+                    None => self.orphan(pid, exited),
                 },
                 Ok(None) => return,
                 Err(Errno::EINTR) => {}
@@ -198,6 +215,23 @@ impl Reaper {
     #[must_use]
     pub fn orphans(&self) -> u64 {
         self.shared.orphans.load(Ordering::Relaxed)
+    }
+
+    /// How a process ended whose parent died before it could tell, and who therefore became ours; none
+    /// where that is not seen within `limit`.
+    pub async fn adopted(&self, pid: i32, limit: Duration) -> Option<Exited> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let found = {
+                let adopted = &self.shared.adopted;
+                let adopted = adopted.lock().unwrap_or_else(PoisonError::into_inner);
+                adopted.iter().rev().find(|(of, _)| *of == pid).map(|(_, exited)| *exited)
+            };
+            if found.is_some() || tokio::time::Instant::now() >= deadline {
+                return found;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Sends a signal to a child that was started here; `false` where it has ended.

@@ -4,13 +4,15 @@
 //! another matter; they wait for the worker as they would wait for any reader.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+};
 
 use super::protocol::{Ended, Hello, Kind, output_header, parts, report};
 use crate::config::variables::ABSTRACT;
@@ -29,11 +31,11 @@ pub(super) struct Link(OwnedFd);
 
 impl Link {
     /// Connects and says what the connection is for, if that can be done at once; from then on
-    /// writing blocks.
+    /// writing blocks. `pipes` are for the worker to read to their end, should this process be killed.
     ///
     /// # Errors
     /// Nobody listens there, or not at the moment.
-    pub(super) fn open(name: &str, hello: &Hello) -> io::Result<Self> {
+    pub(super) fn open(name: &str, hello: &Hello, pipes: &[RawFd]) -> io::Result<Self> {
         let frame = report(Kind::Hello, hello).map_err(io::Error::other)?;
         let address = match name.strip_prefix(ABSTRACT) {
             Some(bare) => UnixAddr::new_abstract(bare.as_bytes())?,
@@ -42,8 +44,12 @@ impl Link {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         connect(fd.as_raw_fd(), &address)?;
+        let rights = ControlMessage::ScmRights(pipes);
+        let rights = if pipes.is_empty() { &[][..] } else { std::slice::from_ref(&rights) };
+        let slices = [IoSlice::new(&frame)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
         // A fresh socket has room for more than a hello may have.
-        if nix::unistd::write(&fd, &frame)? < frame.len() {
+        if sendmsg::<()>(fd.as_raw_fd(), &slices, rights, flags, None)? < frame.len() {
             return Err(Errno::EAGAIN.into());
         }
         let flags = OFlag::from_bits_truncate(fcntl(&fd, FcntlArg::F_GETFL)?);
@@ -90,7 +96,7 @@ impl Link {
         let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
         let timeout = PollTimeout::try_from(LAST_REPORT).unwrap_or(PollTimeout::ZERO);
         if matches!(poll(&mut ready, timeout), Ok(1)) {
-            let flags = nix::sys::socket::MsgFlags::MSG_DONTWAIT;
+            let flags = MsgFlags::MSG_DONTWAIT;
             // Told or not, the program has ended, and so do we.
             let _ = nix::sys::socket::send(self.0.as_raw_fd(), &frame, flags);
         }

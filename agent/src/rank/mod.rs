@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -127,8 +128,10 @@ pub fn run(
         shown: chosen,
         style: style.clone(),
     };
-    let link = |carries| Link::open(env.non_empty(MUSTER_RANK_SOCKET)?, &hello(carries)).ok();
-    let reports = link(Carries::Reports);
+    let link = |carries, pipes: &[RawFd]| {
+        Link::open(env.non_empty(MUSTER_RANK_SOCKET)?, &hello(carries), pipes).ok()
+    };
+    let reports = link(Carries::Reports, &[]);
     let program = match program {
         Ok(program) => program,
         Err(error) => {
@@ -138,7 +141,8 @@ pub fn run(
             return Err(error.into());
         }
     };
-    let lines = if by_worker && reports.is_some() { link(Carries::Lines) } else { None };
+    let pipes = program.pipes.each_ref().map(AsRawFd::as_raw_fd);
+    let lines = if by_worker && reports.is_some() { link(Carries::Lines, &pipes) } else { None };
     let shown = chosen || (in_pod && lines.is_some());
     let mut outlet =
         Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });

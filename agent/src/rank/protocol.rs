@@ -1,6 +1,7 @@
 //! What a wrapper tells the worker of its host, over the worker's unix socket.
 //!
-//! It connects twice: reports (hello, end) never wait behind lines (hello, stdout, stderr). Frames: one
+//! It connects twice: reports (hello, end) never wait behind lines (hello, stdout, stderr). With the hello of
+//! the second come the program's pipes, should the wrapper be killed before it has read them. Frames: one
 //! byte of kind, four of length (big-endian), the payload. Nothing comes back; the worker closes the
 //! socket when it has enough. Must not touch a socket itself.
 //!

@@ -189,10 +189,12 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c
 fn hear(signal: i32) {
     match signal {
         libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT => {
+            // What comes after the end had no part in it.
             if ended(CHILD.load(Relaxed)) {
                 HURRY.store(true, Relaxed);
+            } else {
+                TOLD.store(signal, Relaxed);
             }
-            TOLD.store(signal, Relaxed);
         }
         libc::SIGTSTP => STOPPING.store(true, Relaxed),
         libc::SIGCONT => STOPPING.store(false, Relaxed),

@@ -3,10 +3,14 @@
 //! A wrapper connects twice, for its reports and for its lines, so that a report never waits behind
 //! lines that nobody reads. Must not hold more than one frame of each.
 
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -17,10 +21,24 @@ use super::printer::Print;
 use super::roll::Roll;
 use super::socket::RankSocket;
 use super::{Origin, Part, Piece, Report, Source};
-use crate::rank::protocol::{Carries, Frame, Hello, Kind, Output, read_payload};
+use crate::output::Stream;
+use crate::output::clock::Micros;
+use crate::output::split::End;
+use crate::process::reaper::{Exited, Reaper};
+use crate::process::status::WaitStatus;
+use crate::rank::protocol::{
+    Carries, Ended, Frame, HEADER, Hello, Kind, MAX_FRAME, OUTPUT_HEADER, Output, output_header,
+    read_payload,
+};
 
 /// For a wrapper to introduce itself; it does so at once.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
+
+/// For a program whose wrapper was killed to become ours.
+const ADOPTION: Duration = Duration::from_millis(300);
+
+/// Bytes read at once of a hello, and of a pipe that was left.
+const FIRST: usize = 16 * 1024;
 
 /// Connections of a host at a time: two a rank.
 const MOST: usize = 8192;
@@ -32,6 +50,8 @@ pub struct Outlets {
     pub origin: Origin,
     /// Who runs.
     pub roll: Arc<Roll>,
+    /// Knows how programs ended whose wrapper was killed.
+    pub reaper: Reaper,
     /// Starts and ends.
     pub reports: mpsc::Sender<Report>,
     /// Lines for the launcher's printer.
@@ -68,8 +88,13 @@ pub async fn serve(socket: RankSocket, outlets: Outlets, mut closing: watch::Rec
 
 async fn attend(mut stream: UnixStream, source: Source, outlets: Outlets) {
     let mut frames = Frames::default();
-    let first = timeout(HELLO_LIMIT, frames.next(&mut stream)).await;
-    let Ok(Ok(Some((Kind::Hello, payload)))) = first else { return };
+    let mut pipes = Vec::new();
+    let first = timeout(HELLO_LIMIT, async {
+        frames.push(&receive(&stream, &mut pipes).await.ok()?);
+        frames.next(&mut stream).await.ok().flatten()
+    });
+    let first = first.await;
+    let Ok(Some((Kind::Hello, payload))) = first else { return };
     let hello = match read_payload(Kind::Hello, &payload) {
         Ok(Frame::Hello(hello)) => hello,
         Ok(_) => return,
@@ -80,8 +105,30 @@ async fn attend(mut stream: UnixStream, source: Source, outlets: Outlets) {
     };
     match hello.carries {
         Carries::Reports => report(stream, frames, source, hello, &outlets).await,
-        Carries::Lines => show(stream, frames, source, (&hello, payload), &outlets).await,
+        Carries::Lines => show(stream, frames, source, (&hello, payload), pipes, &outlets).await,
     }
+}
+
+/// The first bytes on a connection, and the descriptors that come with them: the program's pipes.
+async fn receive(stream: &UnixStream, pipes: &mut Vec<OwnedFd>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; FIRST];
+    let read = stream
+        .async_io(Interest::READABLE, || {
+            let mut space = nix::cmsg_space!([RawFd; 2]);
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let (fd, flags) = (stream.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
+            let message = recvmsg::<()>(fd, &mut slices, Some(&mut space), flags)?;
+            for rights in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(fds) = rights {
+                    // SAFETY: the kernel has just made them, for us alone.
+                    pipes.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                }
+            }
+            Ok(message.bytes)
+        })
+        .await?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 async fn report(
@@ -91,6 +138,7 @@ async fn report(
     hello: Box<Hello>,
     outlets: &Outlets,
 ) {
+    let program = hello.pid;
     let started = Report::Started(source, hello);
     outlets.roll.note(&started);
     if outlets.reports.send(started).await.is_err() {
@@ -103,10 +151,35 @@ async fn report(
         },
         Ok(_) | Err(_) => None,
     };
+    let ended = match ended {
+        Some(ended) => Some(ended),
+        None => adopted(program, outlets).await.map(Box::new),
+    };
     let ended = Report::Ended(source, ended);
     outlets.roll.note(&ended);
     // Nobody listens any more where the launch is over.
     let _ = outlets.reports.send(ended).await;
+}
+
+/// The end of a program whose wrapper was killed, if the program itself was not.
+async fn adopted(program: i32, outlets: &Outlets) -> Option<Ended> {
+    let time = Micros::from(SystemTime::now());
+    let told = outlets.roll.told();
+    let Exited { status, usage } = outlets.reaper.adopted(program, ADOPTION).await?;
+    let killed = matches!(status, WaitStatus::Signaled { signal: nix::libc::SIGKILL, .. });
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    (!killed).then(|| Ended {
+        time,
+        status,
+        told,
+        wall_us: 0,
+        user_us: micros(usage.user),
+        system_us: micros(usage.system),
+        max_rss_kib: usage.max_rss / 1024,
+        major_faults: usage.major_faults,
+        stderr: String::new(),
+        elastic: None,
+    })
 }
 
 async fn show(
@@ -114,6 +187,7 @@ async fn show(
     mut frames: Frames,
     source: Source,
     (hello, payload): (&Hello, Bytes),
+    pipes: Vec<OwnedFd>,
     outlets: &Outlets,
 ) {
     let (launcher, pod) = match (hello.output, &outlets.pod) {
@@ -146,5 +220,26 @@ async fn show(
             }
         }
     }
+    // Empty, where the wrapper has read them to the end.
+    for (pipe, stream) in pipes.into_iter().zip(Stream::BOTH) {
+        if let (true, Some(rest)) = (wanted, rest(&pipe, stream)) {
+            wanted = send(Part::Frame(Kind::carrying(stream), rest)).await;
+        }
+    }
     send(Part::Closed).await;
+}
+
+/// What a killed wrapper has left in a pipe, as it would have sent it.
+fn rest(pipe: &OwnedFd, stream: Stream) -> Option<Bytes> {
+    let time = Micros::from(SystemTime::now());
+    let mut payload = output_header(stream, time, End::Eof, 0)[HEADER..].to_vec();
+    let mut chunk = vec![0; FIRST];
+    // The pipe does not block, and holds less than a frame may.
+    while let Ok(read @ 1..) = nix::unistd::read(pipe, &mut chunk) {
+        payload.extend_from_slice(&chunk[..read]);
+        if payload.len() + FIRST > MAX_FRAME {
+            break;
+        }
+    }
+    (payload.len() > OUTPUT_HEADER).then(|| payload.into())
 }

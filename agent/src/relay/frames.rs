@@ -17,6 +17,11 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    /// Adds what somebody else has read.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// The next frame; none at the end of the stream. What is left of a frame that its wrapper could
     /// not finish, because it was killed, comes last.
     ///

@@ -3,7 +3,7 @@
 //!
 //! Must not drop a line while somebody reads. Who sends waits in its queue's turn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use nix::fcntl::{FcntlArg, fcntl};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Origin, Part, Piece, Source};
-use crate::output::Stream;
 use crate::output::stream::{Hurry, Shared};
 use crate::output::tag::Tagger;
+use crate::output::tail::Tail;
+use crate::output::{Identity, Stream};
 use crate::rank::protocol::{Frame, Kind, read_payload};
 use crate::text::say;
 
@@ -25,6 +27,14 @@ const WAITING: usize = 32;
 
 /// Tagged bytes written at once.
 const WRITE: usize = 128 * 1024;
+
+/// Of each rank's stderr, lines and bytes that are kept; and of how many ranks that have ended.
+const TAIL: (usize, usize) = (50, 8 * 1024);
+const KEPT: usize = 256;
+
+/// Room in the pipe that stdout may be, bytes: what is written at once, twice, so that its reader and this
+/// process seldom wait for each other.
+const PIPE: i32 = 256 * 1024;
 
 /// What a slow reader gets once somebody wants an end.
 const HASTE: Duration = Duration::from_secs(2);
@@ -36,8 +46,17 @@ pub enum Print {
     Piece(Origin, Piece),
     /// Whole lines that need no tag.
     Raw(Stream, Bytes),
-    /// Tell when everything before it has been printed.
-    Flush(oneshot::Sender<()>),
+    /// When everything before it has been printed, tell the last words of ranks.
+    Flush(oneshot::Sender<Vec<LastWords>>),
+}
+
+/// The end of what a rank wrote to stderr.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastWords {
+    /// Whose.
+    pub of: Identity,
+    /// The lines.
+    pub lines: Vec<u8>,
 }
 
 /// Prints what hosts send, until dropped with all its queue's senders.
@@ -94,13 +113,14 @@ impl Printer {
         self.queue.capacity() < self.queue.max_capacity()
     }
 
-    /// Resolves when everything that was sent before is printed.
-    pub async fn flush(&self) {
+    /// Resolves when everything that was sent before is printed, with the last words of ranks.
+    pub async fn flush(&self) -> Vec<LastWords> {
         let (told, printed) = oneshot::channel();
-        if self.queue.send(Print::Flush(told)).await.is_ok() {
-            // A thread that panicked has said so.
-            let _ = printed.await;
+        if self.queue.send(Print::Flush(told)).await.is_err() {
+            return Vec::new();
         }
+        // A thread that panicked has said so.
+        printed.await.unwrap_or_default()
     }
 }
 
@@ -108,9 +128,23 @@ impl Printer {
 struct Printing<'a> {
     deaf: Option<Box<dyn FnOnce() + Send>>,
     hurry: Hurry<'a>,
-    taggers: HashMap<(Origin, Source), Tagger>,
+    ranks: HashMap<(Origin, Source), Rank>,
+    /// Of ranks that have ended, the latest last.
+    last_words: VecDeque<LastWords>,
     files: [File; 2],
     tagged: Vec<u8>,
+}
+
+struct Rank {
+    tagger: Tagger,
+    stderr: Tail,
+}
+
+impl Rank {
+    fn last_words(&self) -> Option<LastWords> {
+        let lines = self.stderr.bytes().to_vec();
+        (!lines.is_empty()).then(|| LastWords { of: self.tagger.identity().clone(), lines })
+    }
 }
 
 struct File {
@@ -124,10 +158,13 @@ impl<'a> Printing<'a> {
         // SAFETY: the runtime opens /dev/null for standard descriptors that were closed, and nothing
         // here closes them.
         let files = [1, 2].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+        // Only speed is at stake; it fails on anything but a pipe.
+        let _ = fcntl(files[0], FcntlArg::F_SETPIPE_SZ(PIPE));
         Self {
             deaf: Some(deaf),
             hurry: Hurry::new(hurried, HASTE),
-            taggers: HashMap::new(),
+            ranks: HashMap::new(),
+            last_words: VecDeque::new(),
             files: files.map(|fd| File { file: Shared::new(fd), lost: false }),
             tagged: Vec::new(),
         }
@@ -140,13 +177,20 @@ impl<'a> Printing<'a> {
                     self.frame((origin, source), kind, &payload);
                 }
                 Print::Piece(origin, Piece { source, part: Part::Closed }) => {
-                    self.taggers.remove(&(origin, source));
+                    let ended = self.ranks.remove(&(origin, source));
+                    self.last_words.extend(ended.and_then(|rank| rank.last_words()));
+                    if self.last_words.len() > KEPT {
+                        self.last_words.pop_front();
+                    }
                 }
                 Print::Raw(stream, bytes) => {
                     self.files[stream.index()].write(stream, &bytes, &mut self.hurry);
                     self.notice_a_lost_stdout();
                 }
-                Print::Flush(told) => drop(told.send(())),
+                Print::Flush(told) => {
+                    let running = self.ranks.values().filter_map(Rank::last_words);
+                    drop(told.send(self.last_words.iter().cloned().chain(running).collect()));
+                }
             }
         }
     }
@@ -163,12 +207,18 @@ impl<'a> Printing<'a> {
         match read_payload(kind, payload) {
             Ok(Frame::Hello(hello)) => {
                 match Tagger::new(hello.identity.unwrap_or_default(), hello.style) {
-                    Ok(tagger) => drop(self.taggers.insert(of, tagger)),
+                    Ok(tagger) => {
+                        let stderr = Tail::new(TAIL.0, TAIL.1);
+                        self.ranks.insert(of, Rank { tagger, stderr });
+                    }
                     Err(error) => tracing::warn!(%error, "a rank's lines are not shown"),
                 }
             }
             Ok(Frame::Output(stream, time, batch)) => {
-                let Some(tagger) = self.taggers.get_mut(&of) else { return };
+                let Some(Rank { tagger, stderr }) = self.ranks.get_mut(&of) else { return };
+                if stream == Stream::Err {
+                    stderr.push(batch.bytes);
+                }
                 let file = &mut self.files[stream.index()];
                 if tagger.style().plain() {
                     file.write(stream, batch.bytes, &mut self.hurry);

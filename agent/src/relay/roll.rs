@@ -25,6 +25,8 @@ struct Inner {
     running: HashMap<Source, Running>,
     /// When a rank last wrote something, or was started.
     wrote: Instant,
+    /// The last signal that was sent to all.
+    told: Option<i32>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,9 @@ pub struct Stillness {
 
 impl Default for Roll {
     fn default() -> Self {
-        Self { inner: Mutex::new(Inner { running: HashMap::new(), wrote: Instant::now() }) }
+        Self {
+            inner: Mutex::new(Inner { running: HashMap::new(), wrote: Instant::now(), told: None }),
+        }
     }
 }
 
@@ -91,13 +95,21 @@ impl Roll {
     /// passes on nothing that a muster sends, then to the program.
     pub fn signal(&self, number: i32) {
         let Ok(signal) = Signal::try_from(number) else { return };
-        for running in self.lock().running.values() {
+        let mut inner = self.lock();
+        inner.told = Some(number);
+        for running in inner.running.values() {
             // Gone only where they have just ended. A killed wrapper could not tell how it ended.
             if signal != Signal::SIGKILL {
                 let _ = kill(Pid::from_raw(running.wrapper), signal);
             }
             let _ = kill(Pid::from_raw(running.program), signal);
         }
+    }
+
+    /// The last signal that was sent to all.
+    #[must_use]
+    pub fn told(&self) -> Option<i32> {
+        self.lock().told
     }
 
     /// Looks at the CPU time of every rank. None where no rank runs.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::devices::report::Report as Devices;
 use crate::devices::trouble::OomKills;
 use crate::plan::Family;
 use crate::rank::protocol;
@@ -52,6 +53,15 @@ pub struct Hello {
     pub slots: u32,
     /// Why that many.
     pub slots_from: String,
+    /// What the host has; none from a worker that does not say, or whose kernel did not answer.
+    #[serde(default, deserialize_with = "if_understood")]
+    pub devices: Option<Devices>,
+}
+
+/// A report of another version's form is none; the rest of its hello still counts.
+fn if_understood<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Devices>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok().flatten())
 }
 
 /// A rank that was seen running, by its environment.
@@ -284,6 +294,23 @@ mod tests {
             }
             assert_eq!(seen, messages);
         }
+    }
+
+    #[test]
+    fn a_hello_of_a_worker_without_devices_is_read() {
+        let old = r#"{"type":"hello","version":"0.1.0","hostname":"w","mpi":null,"cpus":2.0,
+            "memory_limit":null,"slots":2,"slots_from":"CPUs"}"#;
+        let ToLauncher::Hello(hello) = serde_json::from_str(old).unwrap() else { panic!("{old}") };
+        assert_eq!(hello.devices, None);
+        let mut new = serde_json::to_value(ToLauncher::Hello(hello)).unwrap();
+        new["devices"] = serde_json::json!({ "schema": "muster-devices/1", "later": 1 });
+        let ToLauncher::Hello(hello) = serde_json::from_value(new.clone()).unwrap() else {
+            panic!()
+        };
+        assert_eq!(hello.devices.unwrap().schema, "muster-devices/1", "the rest is unknown");
+        new["devices"]["interfaces"] = serde_json::json!("later another form");
+        let ToLauncher::Hello(hello) = serde_json::from_value(new).unwrap() else { panic!() };
+        assert_eq!((hello.slots, hello.devices), (2, None));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub async fn serve(line: Line) {
     let worker = link.worker;
     let (answers, mut outgoing) = mpsc::channel::<ToLauncher>(ANSWERS);
     worker.is_launcher(link.id, answers.clone());
-    let hello = ToLauncher::Hello(Box::new(worker.hello().clone()));
+    let hello = ToLauncher::Hello(Box::new(worker.hello().await));
     if answers.send(hello).await.is_err() {
         return;
     }

@@ -9,7 +9,7 @@ use crate::devices::own::own_host;
 use crate::plan::slots;
 use crate::ssh::control::{Hello, MpiFound};
 
-/// A worker's hello. Asks the mpirun on PATH who it is, so it may take a moment.
+/// A worker's hello, but for its devices. Asks the mpirun on PATH who it is, so it may take a moment.
 #[must_use]
 pub fn hello(env: &Environment) -> Hello {
     let roots = Roots::default();
@@ -33,5 +33,6 @@ pub fn hello(env: &Environment) -> Hello {
         memory_limit: memory(&roots).limit,
         slots,
         slots_from,
+        devices: None,
     }
 }

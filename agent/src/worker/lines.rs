@@ -46,7 +46,7 @@ pub async fn serve(line: Line) {
     let (close, closing) = watch::channel(false);
     let pod = if pod_log { worker.log() } else { None };
     let (origin, roll) = (Origin(link.id.0), worker.roll(link.id));
-    let outlets = Outlets { origin, roll, reports, launcher: pieces, pod };
+    let outlets = Outlets { origin, roll, reaper: worker.reaper(), reports, launcher: pieces, pod };
     let desk = desk::serve(socket, outlets, closing);
     let (granted, grants) = watch::channel(window);
     let listening = async {

@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 
+use crate::config::env::Environment;
 use crate::config::variables::MUSTER_RANK_SOCKET;
+use crate::devices::collect::{self, Resolve};
 use crate::devices::host::Roots;
+use crate::devices::report::Report;
 use crate::devices::trouble::{OomCounter, PLACES, full};
 use crate::process::end::{Ended, end, settle};
 use crate::process::reaper::Reaper;
@@ -68,6 +71,7 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Worker {
     key: JobKey,
     hello: Hello,
+    devices: OnceCell<Option<Report>>,
     settings: Settings,
     reaper: Reaper,
     connections: AtomicU64,
@@ -114,6 +118,7 @@ impl Worker {
         Self {
             key,
             hello,
+            devices: OnceCell::new(),
             settings,
             reaper,
             connections: AtomicU64::new(0),
@@ -131,10 +136,19 @@ impl Worker {
         &self.key
     }
 
-    /// What it says of itself.
-    #[must_use]
-    pub fn hello(&self) -> &Hello {
-        &self.hello
+    /// What it says of itself, once its devices are known.
+    pub async fn hello(&self) -> Hello {
+        Hello { devices: self.devices().await.clone(), ..self.hello.clone() }
+    }
+
+    /// What this host has. Asked for once, in [`collect::LIMIT`] at most, so the sooner the better.
+    pub async fn devices(&self) -> &Option<Report> {
+        let look = async || {
+            let (roots, env) = (Roots::default(), Environment::from_process());
+            let report = collect::report(&roots, &env, &self.reaper, Resolve::Nothing).await;
+            report.inspect_err(|error| tracing::warn!("failed to {error}")).ok()
+        };
+        self.devices.get_or_init(look).await
     }
 
     /// A number for a new connection.
@@ -200,6 +214,12 @@ impl Worker {
         if let Some(launcher) = self.launchers().get_mut(&connection.0) {
             launcher.ranks_find = socket;
         }
+    }
+
+    /// The only waiter here.
+    #[must_use]
+    pub fn reaper(&self) -> Reaper {
+        self.reaper.clone()
     }
 
     /// The ranks of this launcher.

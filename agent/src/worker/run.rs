@@ -50,6 +50,9 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let ready = ready_line(&bound, &config);
     let grace = config.settings.grace;
     let worker = Arc::new(Worker::new(config.key, config.hello, config.settings, reaper));
+    // Begun before anyone asks, so that nobody waits for a slow driver who comes a little later.
+    let looking = Arc::clone(&worker);
+    tokio::spawn(async move { looking.devices().await.is_some() });
     let mut accepting = JoinSet::new();
     for listener in listeners {
         accepting.spawn(server::accept(listener, Arc::clone(&worker)));

@@ -1,4 +1,4 @@
-//! Memory and CPU limits of hosts, with version 1 or 2 of cgroups, whichever the machine has.
+//! Memory and CPU of hosts, limited and counted, with version 1 or 2 of cgroups, whichever the machine has.
 //!
 //! Must not place anything outside `muster-lab-<id>` directories, which are the lab's to remove.
 
@@ -40,6 +40,7 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     memory: Option<PathBuf>,
+    accounting: Option<PathBuf>,
     dirs: Vec<PathBuf>,
     joins: Vec<File>,
 }
@@ -49,7 +50,7 @@ fn hierarchies() -> Vec<(&'static str, PathBuf)> {
     let root = Path::new(ROOT);
     match version() {
         Version::Two => vec![("memory", root.to_path_buf())],
-        Version::One => ["memory", "cpu"]
+        Version::One => ["memory", "cpu", "cpuacct"]
             .into_iter()
             .map(|name| (name, root.join(name)))
             .filter(|(_, path)| path.join("cgroup.procs").exists())
@@ -63,7 +64,8 @@ fn lab_dir(hierarchy: &Path, id: &str) -> PathBuf {
 
 impl Cgroup {
     pub(crate) fn new(lab: &str, host: &str, limits: Limits) -> Result<Self> {
-        let mut group = Self { memory: None, dirs: Vec::new(), joins: Vec::new() };
+        let mut group =
+            Self { memory: None, accounting: None, dirs: Vec::new(), joins: Vec::new() };
         for (controller, hierarchy) in hierarchies() {
             let above = lab_dir(&hierarchy, lab);
             let dir = above.join(host);
@@ -83,6 +85,9 @@ impl Cgroup {
             group.joins.push(join);
             if controller == "memory" {
                 group.memory = Some(dir.clone());
+            }
+            if controller == "cpuacct" || version() == Version::Two {
+                group.accounting = Some(dir.clone());
             }
             group.dirs.push(dir);
         }
@@ -137,6 +142,22 @@ impl Cgroup {
         let file =
             if version() == Version::Two { "memory.peak" } else { "memory.max_usage_in_bytes" };
         fs::read_to_string(dir.join(file)).ok()?.trim().parse().ok()
+    }
+
+    /// The CPU time, user and system, of every process that the host has had.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        let dir = self.accounting.as_ref()?;
+        match version() {
+            Version::One => {
+                let text = fs::read_to_string(dir.join("cpuacct.usage")).ok()?;
+                Some(Duration::from_nanos(text.trim().parse().ok()?))
+            }
+            Version::Two => {
+                let text = fs::read_to_string(dir.join("cpu.stat")).ok()?;
+                let used = text.lines().find_map(|line| line.strip_prefix("usage_usec "))?;
+                Some(Duration::from_micros(used.trim().parse().ok()?))
+            }
+        }
     }
 }
 

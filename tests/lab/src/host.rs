@@ -320,6 +320,11 @@ impl Host {
         self.inner.cgroup.memory_peak()
     }
 
+    /// The CPU time, user and system, of every process that the host has had; none where it is not counted.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.inner.cgroup.cpu_time()
+    }
+
     /// What has been written to /dev/termination-log.
     pub fn termination_log(&self) -> String {
         fs::read_to_string(self.termination_log_path()).unwrap_or_default()

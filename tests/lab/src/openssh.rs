@@ -72,7 +72,7 @@ impl Sshd {
         self
     }
 
-    /// One more setting, such as `MaxSessions=1`.
+    /// One more setting, such as `MaxSessions=1`; it wins over the lab's own.
     #[must_use]
     pub fn setting(mut self, setting: impl Into<String>) -> Self {
         self.more.push(setting.into());
@@ -95,7 +95,9 @@ impl Sshd {
         paths.reverse();
         paths.dedup_by(|later, earlier| later.0 == earlier.0);
         let paths: Vec<_> = paths.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut settings = vec![
+        // sshd keeps the first value that it is given.
+        let mut settings = self.more.clone();
+        settings.extend([
             format!("Port={}", self.port),
             format!("HostKey={}", self.host_key),
             format!("AuthorizedKeysFile={}", self.authorized_keys),
@@ -107,8 +109,7 @@ impl Sshd {
             "UseDNS=no".into(),
             // Launchers open many connections at once; the default drops some of them.
             "MaxStartups=1000".into(),
-        ];
-        settings.extend(self.more.iter().cloned());
+        ]);
         let options = settings.into_iter().flat_map(|setting| ["-o".to_owned(), setting]);
         let server = host.spawn(
             Cmd::new("/usr/sbin/sshd").args(["-D", "-e", "-f", "/dev/null"]).args(options),

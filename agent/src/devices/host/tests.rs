@@ -1,6 +1,7 @@
 //! Limits as real hosts and containers lay them out, in temporary trees.
 
 use super::*;
+use crate::devices::planted::machine;
 
 const V2: &str = "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
 const V1: &str = "\
@@ -16,25 +17,19 @@ const V1_CONTAINER: &str = "\
 const EIGHT: (&str, &str) = ("sys/devices/system/cpu/online", "0-7\n");
 const UNBOUND: (&str, &str) = ("proc/self/status", "Name:\tx\nCpus_allowed_list:\t0-127\n");
 
-struct Host(tempfile::TempDir);
+struct Host {
+    home: tempfile::TempDir,
+    roots: Roots,
+}
 
 impl Host {
     fn new(files: &[(&str, &str)]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        Self(root)
-    }
-
-    fn roots(&self) -> Roots {
-        Roots { proc: self.0.path().join("proc"), sys: self.0.path().join("sys") }
+        let (home, roots) = machine(files);
+        Self { home, roots }
     }
 
     fn path(&self, below: &str) -> PathBuf {
-        self.0.path().join(below)
+        self.home.path().join(below)
     }
 }
 
@@ -118,12 +113,12 @@ fn cpu_counts() {
     ] {
         let host = Host::new(files);
         let bound = match bound {
-            CpuBound::Quota(file) => CpuBound::Quota(host.0.path().join(file)),
+            CpuBound::Quota(file) => CpuBound::Quota(host.home.path().join(file)),
             other => other,
         };
-        assert_eq!(cpus(&host.roots()), Some(Cpus { count, bound }), "{what}");
+        assert_eq!(cpus(&host.roots), Some(Cpus { count, bound }), "{what}");
     }
-    assert_eq!(cpus(&Host::new(&[]).roots()), None);
+    assert_eq!(cpus(&Host::new(&[]).roots), None);
 }
 
 #[test]
@@ -204,7 +199,7 @@ fn memory_limits() {
             used,
             reclaimable,
         };
-        assert_eq!(memory(&host.roots()), expected, "{what}");
+        assert_eq!(memory(&host.roots), expected, "{what}");
     }
 }
 

@@ -114,8 +114,9 @@ fn play(expected: Expected, events: Vec<Event>) -> (Vec<Response>, Option<Verdic
         _ => None,
     });
     let rules = Arc::new(Rules::built_in().unwrap());
-    let verdict =
-        |ending| verdict(&witness.facts(&ending, b"", &rules), &rules, ExitPolicy::Application);
+    let verdict = |ending| {
+        verdict(&witness.facts(&ending, b"", &[], &rules), &rules, ExitPolicy::Application)
+    };
     (responses, ending.map(verdict))
 }
 

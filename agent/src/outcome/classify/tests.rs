@@ -103,6 +103,27 @@ fn the_first_failure_decides_and_what_was_told_to_end_is_secondary() {
 }
 
 #[test]
+fn of_one_moment_the_likelier_cause_is_the_first() {
+    let exit = WaitStatus::Exited;
+    for (earlier, later, rank_of_later) in [
+        (exit(14), signal(11), true),
+        (signal(11), exit(3), true),
+        (exit(4), exit(3), false),
+        (signal(11), signal(6), false),
+    ] {
+        let facts = Facts {
+            ranks: vec![
+                rank(1, "w1", earlier, SECOND, ""),
+                rank(2, "w2", later, SECOND + 50_000, ""),
+            ],
+            ..Facts::default()
+        };
+        let first = if rank_of_later { 2 } else { 1 };
+        assert_eq!(of(&facts).culprit.rank, Some(first), "{earlier}, {later}");
+    }
+}
+
+#[test]
 fn an_echo_makes_way_for_its_cause() {
     let echo = "NCCL error: remote process exited or there was a network error";
     let facts = Facts {

@@ -1,0 +1,35 @@
+//! `muster devices`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::reach::time;
+use crate::devices::render::Format;
+
+/// Flags of `muster devices`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Report what this container can really use: CPUs, memory, network, RDMA, GPUs",
+    long_about = "Reports what this container can really use: CPUs and memory within its limits, \
+        network interfaces, RDMA devices and GPUs, each with the reason where it cannot be used. \
+        Asks NVML in a process of its own, for 5 seconds at most; without it, reads what the kernel's \
+        files tell.",
+    after_help = "Examples:\n  \
+        muster devices\n  \
+        muster devices --format json | jq '.gpus.devices[].name'\n  \
+        muster devices --watch 2s\n  \
+        muster devices --root /mnt/recorded   # the machine whose /proc, /sys and /dev lie there"
+)]
+pub struct DevicesArgs {
+    /// What to print
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+    /// Print it again and again, this long after each other
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub watch: Option<Duration>,
+    /// Read the files below this directory instead of this machine's
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+}

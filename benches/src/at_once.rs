@@ -1,0 +1,55 @@
+//! Runs a command, or one for each of many hosts at the same time, and says how long that took.
+//!
+//! It runs inside a host of the lab, so that the lab's own cost of starting a command there is not measured.
+//! Must not cost anything itself: no shell, no thread.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::Result;
+
+/// Flags of `bench at-once`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Once for each of the first N hosts of /etc/mpi/hostfile, `{}` standing for its name
+    #[arg(long, value_name = "N")]
+    hosts: Option<usize>,
+    /// The command
+    #[arg(last = true, required = true)]
+    words: Vec<String>,
+}
+
+/// Before the number of seconds, as the last line of stderr.
+pub(crate) const ELAPSED: &str = "elapsed ";
+
+/// Runs them.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let names = match args.hosts {
+        // Alone, the words stay as they are.
+        None => vec!["{}".to_owned()],
+        Some(count) => hosts()?.into_iter().take(count).collect(),
+    };
+    if args.hosts.is_some_and(|wanted| names.len() < wanted) {
+        return Err("/etc/mpi/hostfile has fewer hosts".into());
+    }
+    let begun = Instant::now();
+    let mut running = Vec::with_capacity(names.len());
+    for name in &names {
+        let mut words = args.words.iter().map(|word| word.replace("{}", name));
+        let mut command = Command::new(words.next().unwrap_or_default());
+        running.push(command.args(words).stdin(Stdio::null()).spawn()?);
+    }
+    let mut failed = 0;
+    for mut child in running {
+        failed += usize::from(!child.wait()?.success());
+    }
+    eprintln!("{ELAPSED}{}", begun.elapsed().as_secs_f64());
+    if failed > 0 { Err(format!("{failed} of {} failed", names.len()).into()) } else { Ok(()) }
+}
+
+fn hosts() -> Result<Vec<String>> {
+    let text = fs::read_to_string("/etc/mpi/hostfile")?;
+    let name = |line: &str| line.split([' ', ':']).next().unwrap_or_default().to_owned();
+    Ok(text.lines().map(name).collect())
+}

@@ -1,0 +1,130 @@
+//! Claim: `mpirun -n N hostname` under `muster launch` takes little more than with an agent that costs nothing.
+//!
+//! Must not measure a job: the ranks end at once.
+
+use std::fmt::Write as _;
+
+use lab::{FileSpec, Install};
+
+use crate::at_once::ELAPSED;
+use crate::measure::{Turn, ratio, rounds, typical};
+use crate::rivals::Ssh;
+use crate::site::Site;
+use crate::{Common, Result};
+
+/// Flags of `bench launch`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Numbers of hosts [default: 4,16,32,64]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) hosts: Vec<usize>,
+}
+
+const INSTALLS: [Install; 4] =
+    [Install::OpenMpi4, Install::OpenMpi5, Install::Mpich5, Install::IntelMpi];
+
+/// An mpirun that says how long it has taken. It has to name the real one: muster puts the directory of the
+/// mpirun that it is given first on PATH.
+fn timed(install: Install) -> FileSpec {
+    let mpirun = install.mpirun().display().to_string();
+    let script = format!(
+        "#!/bin/sh\ncase $1 in *ersion) exec {mpirun} \"$@\";; esac\n\
+         exec $BENCH at-once -- {mpirun} \"$@\"\n"
+    );
+    FileSpec::new("/etc/bench/mpirun", script).mode(0o755)
+}
+
+/// Who starts the daemons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Floor,
+    /// mpirun's own time within a launch, whose connections are there already.
+    Kept,
+    /// From `muster launch` to its end.
+    Launch,
+    Openssh(Ssh),
+}
+
+impl Way {
+    const ALL: [Self; 5] = [
+        Self::Floor,
+        Self::Kept,
+        Self::Launch,
+        Self::Openssh(Ssh::Fast),
+        Self::Openssh(Ssh::Stock),
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "an agent that costs nothing",
+            Self::Kept => "mpirun within `muster launch`",
+            Self::Launch => "all of `muster launch`",
+            Self::Openssh(ssh) => ssh.name(),
+        }
+    }
+
+    fn turn(self, site: &Site, hosts: usize) -> Result<Turn> {
+        let run = format!("exec $MPIRUN -n {hosts} hostname");
+        let cmd = match self {
+            Self::Floor => site.mpirun_on_floor(&run),
+            Self::Kept | Self::Launch => {
+                site.line(&format!("$MUSTER launch -- /etc/bench/mpirun -n {hosts} hostname"))
+            }
+            Self::Openssh(ssh) => site.mpirun("/usr/bin/ssh", ssh.options(), &run),
+        };
+        let (mut turn, output) = site.turn(&site.on_first(hosts, cmd))?;
+        let ran = output.stdout.matches("pi-worker-").count();
+        // A tagged line has the name twice.
+        if ran != hosts && ran != 2 * hosts {
+            return Err(format!("{}: {} of {hosts} ran: {output:?}", self.name(), ran).into());
+        }
+        if self == Self::Kept {
+            let inner = output.stderr.lines().find_map(|line| line.strip_prefix(ELAPSED));
+            turn.wall = inner.ok_or("no time was told")?.parse()?;
+        }
+        let (name, install) = (self.name(), site.install.name());
+        eprintln!("{install}: {hosts} hosts: {name}: {:.3} s, {:.2} s CPU", turn.wall, turn.cpu);
+        Ok(turn)
+    }
+}
+
+/// Measures and gives the table.
+pub(crate) fn measure(args: &Args) -> Result<String> {
+    let mut counts = args.hosts.clone();
+    if counts.is_empty() {
+        counts = if args.common.quick { vec![2] } else { vec![4, 16, 32, 64] };
+    }
+    let most = counts.iter().copied().max().unwrap_or(1);
+    let mut text = String::new();
+    writeln!(
+        text,
+        "| MPI | hosts | started by | s | of the floor | times `muster launch` | CPU s |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|")?;
+    for install in INSTALLS {
+        let site = Site::up(&args.common, install, most, 1, &[timed(install)])?;
+        site.start_floor()?;
+        for &hosts in &counts {
+            let turns = rounds(&Way::ALL, args.common.rounds(5), |way| way.turn(&site, hosts))?;
+            for (way, own) in Way::ALL.iter().zip(&turns) {
+                let wall = |turn: &Turn| turn.wall;
+                writeln!(
+                    text,
+                    "| {} | {hosts} | {} | {:.3} | {:.0} % | {:.1} | {:.2} |",
+                    install.name(),
+                    way.name(),
+                    typical(own, wall),
+                    ratio(own, &turns[0], wall) * 100.0,
+                    ratio(own, &turns[2], wall),
+                    typical(own, |turn| turn.cpu),
+                )?;
+            }
+        }
+        if site.hung.get() > 0 {
+            eprintln!("{}: {} turns hung and were repeated", install.name(), site.hung.get());
+        }
+    }
+    Ok(text)
+}

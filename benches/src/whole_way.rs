@@ -1,0 +1,149 @@
+//! Claim: lines of a rank reach the launcher's stdout tagged and encrypted ten times as fast as MPI's own tags.
+//!
+//! Must not measure the wrapper alone; rank-output does.
+
+use std::fmt::Write as _;
+
+use lab::{FileSpec, Install};
+
+use crate::measure::{Turn, ratio, rounds, typical};
+use crate::rivals::Ssh;
+use crate::site::Site;
+use crate::{Common, Result};
+
+/// Flags of `bench whole-way`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Lines of 64 bytes that all ranks together print
+    #[arg(long)]
+    pub(crate) lines: Option<u64>,
+    /// Only contenders in whose name this is, `muster` among them: for a profiler
+    #[arg(long, default_value = "")]
+    pub(crate) only: String,
+}
+
+const LENGTH: u64 = 64;
+const HOSTS: usize = 4;
+const SLOTS: usize = 2;
+const TAGGER: &str = "python3 /etc/bench/tagger.py";
+
+/// How lines come to the launcher.
+#[derive(Clone, Copy)]
+enum Way {
+    /// `muster launch`, which tags them.
+    Muster,
+    /// mpirun over OpenSSH with this flag, and this program before each rank.
+    Mpirun { flag: &'static str, wrapper: &'static str },
+}
+
+struct Contender<'a> {
+    name: &'static str,
+    site: &'a Site,
+    way: Way,
+}
+
+/// Measures and gives the table.
+pub(crate) fn measure(args: &Args) -> Result<String> {
+    let lines = args.lines.unwrap_or(if args.common.quick { 80_000 } else { 5_000_000 });
+    let tagger = FileSpec::new("/etc/bench/tagger.py", include_str!("tagger.py"));
+    let up = |install| Site::up(&args.common, install, HOSTS, SLOTS, std::slice::from_ref(&tagger));
+    let (o4, m4, m5) = (up(Install::OpenMpi4)?, up(Install::Mpich4)?, up(Install::Mpich5)?);
+    let flag = |flag| Way::Mpirun { flag, wrapper: "" };
+    let contender = |name, site, way| Contender { name, site, way };
+    let mut contenders = vec![
+        contender("`muster launch`, Open MPI 4", &o4, Way::Muster),
+        contender("Open MPI 4 `--tag-output`", &o4, flag("--tag-output")),
+        contender("`muster launch`, MPICH 4", &m4, Way::Muster),
+        contender("MPICH 4 `-prepend-rank`", &m4, flag("-prepend-rank")),
+        contender("`muster launch`, MPICH 5", &m5, Way::Muster),
+        contender("MPICH 5 `-prepend-rank`", &m5, flag("-prepend-rank")),
+        contender("MPICH 5, 20 lines of Python", &m5, Way::Mpirun { flag: "", wrapper: TAGGER }),
+        contender("MPICH 5, untagged", &m5, flag("")),
+    ];
+    contenders.retain(|contender| contender.name.contains(&args.only));
+    let mut text = String::new();
+    for ranks in [1, (HOSTS * SLOTS) as u64] {
+        let each = |lines| {
+            rounds(&contenders, args.common.rounds(3), |contender| contender.turn(ranks, lines))
+        };
+        let (starts, turns) = (each(1)?, each(lines / ranks)?);
+        let net: Vec<Vec<Turn>> =
+            turns.iter().zip(&starts).map(|(all, one)| beyond(all, one)).collect();
+        writeln!(text, "{ranks} ranks, {} lines of {LENGTH} bytes each:\n", lines / ranks)?;
+        table(&mut text, &contenders, (&starts, &net), lines)?;
+    }
+    Ok(text)
+}
+
+/// What lines cost beyond the start and the end of a job that prints one.
+fn beyond(all: &[Turn], one: &[Turn]) -> Vec<Turn> {
+    // A short run on a busy machine may take no longer than that.
+    let less = |all: f64, one: f64| (all - one).max(1e-3);
+    let turn = |(all, one): (&Turn, &Turn)| Turn {
+        wall: less(all.wall, one.wall),
+        cpu: less(all.cpu, one.cpu),
+    };
+    all.iter().zip(one).map(turn).collect()
+}
+
+fn table(
+    text: &mut String,
+    contenders: &[Contender<'_>],
+    (starts, turns): (&[Vec<Turn>], &[Vec<Turn>]),
+    lines: u64,
+) -> Result<()> {
+    let head = "| contender | start and end, s | lines/s beyond that | muster, times as many |";
+    writeln!(text, "{head} CPU s / million lines | times muster's |\n|---|---|---|---|---|---|")?;
+    for ((contender, own), start) in contenders.iter().zip(turns).zip(starts) {
+        // Against muster with the same mpirun, in the same round.
+        let same = |other: &&(&Contender<'_>, &Vec<Turn>)| {
+            matches!(other.0.way, Way::Muster) && other.0.site.install == contender.site.install
+        };
+        let pairs: Vec<_> = contenders.iter().zip(turns).collect();
+        let muster = pairs.iter().find(same).ok_or("no muster to compare with")?.1;
+        writeln!(
+            text,
+            "| {} | {:.2} | {:.2} M | {:.1} | {:.2} | {:.1} |",
+            contender.name,
+            typical(start, |turn| turn.wall),
+            lines as f64 / typical(own, |turn| turn.wall) / 1e6,
+            ratio(own, muster, |turn| turn.wall),
+            typical(own, |turn| turn.cpu) / lines as f64 * 1e6,
+            ratio(own, muster, |turn| turn.cpu),
+        )?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+impl Contender<'_> {
+    /// Each rank prints so many lines; the launcher counts what arrives.
+    fn turn(&self, ranks: u64, lines: u64) -> Result<Turn> {
+        let program = format!("$BENCH generate {lines} {LENGTH}");
+        let cmd = match self.way {
+            Way::Muster => {
+                self.site.line(&format!("$MUSTER launch -n {ranks} -- {program} | wc -lc"))
+            }
+            Way::Mpirun { flag, wrapper } => self.site.mpirun(
+                "/usr/bin/ssh",
+                Ssh::Fast.options(),
+                &format!("$MPIRUN {flag} -n {ranks} {wrapper} {program} | wc -lc"),
+            ),
+        };
+        let (turn, output) = self.site.turn(&cmd)?;
+        let mut counts = output.stdout.split_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(came)), Some(Ok(bytes))) = (counts.next(), counts.next()) else {
+            return Err(format!("{}: {output:?}", self.name).into());
+        };
+        let untagged = ranks * lines * LENGTH;
+        let tagged = !matches!(self.way, Way::Mpirun { flag: "", wrapper: "" });
+        // MPICH and Open MPI put tags inside of lines, but they lose none.
+        if came != ranks * lines || (bytes > untagged) != tagged {
+            return Err(format!("{}: {came} lines, {bytes} bytes", self.name).into());
+        }
+        eprintln!("{}: {ranks} ranks: {:.2} s, {:.2} s CPU", self.name, turn.wall, turn.cpu);
+        Ok(turn)
+    }
+}
