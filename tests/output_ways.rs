@@ -56,9 +56,9 @@ fn pods_keep_their_own_log() {
     let cluster = cluster(Install::OpenMpi4);
     let script = format!("{RANK} echo out $r; echo err $r >&2");
     for (way, at_launcher) in [("pod", 0), ("both", 4)] {
-        let flags = [&format!("--output={way}"), "--tag={rank} {stream} "];
-        let output =
-            cluster.launcher.run(launch(&flags.map(|flag| &*flag), &script), LONG).unwrap();
+        let way = format!("--output={way}");
+        let flags = [way.as_str(), "--tag={rank} {stream} "];
+        let output = cluster.launcher.run(launch(&flags, &script), LONG).unwrap();
         assert!(output.success(), "{output:?}");
         let said = |text: &str, word| text.lines().filter(|line| line.contains(word)).count();
         assert_eq!(said(&output.stdout, "stdout out"), at_launcher, "{output:?}");

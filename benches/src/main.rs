@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 mod at_once;
 mod connect;
+mod failure;
 mod floor;
 mod generate;
 mod idle;
@@ -49,6 +50,8 @@ enum Command {
     Idle(idle::Args),
     /// How large the binary is, and how soon it starts
     Size(size::Args),
+    /// From a failure to the launcher's exit, and what is left then; mpirun alone beside it
+    Failure(failure::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
     /// Run a command, or one for each host at the same time, and say how long that took
@@ -122,6 +125,9 @@ fn run(command: Command) -> Result<()> {
         Command::Launch(args) => record::claim(&args.common, "launch", || launch::measure(&args)),
         Command::Idle(args) => record::claim(&args.common, "idle", || idle::measure(&args)),
         Command::Size(args) => record::claim(&args.common, "size", || size::measure(&args)),
+        Command::Failure(args) => {
+            record::claim(&args.common, "failure", || failure::measure(&args))
+        }
         Command::Generate(args) => Ok(generate::run(&args)?),
         Command::AtOnce(args) => at_once::run(&args),
         Command::FloorServe(args) => floor::serve(&args),
@@ -143,5 +149,8 @@ fn all(mut common: Common) -> Result<()> {
     let args = idle::Args { common: common.clone(), seconds: None, hosts: None };
     record::claim(&common, "idle", || idle::measure(&args))?;
     let args = size::Args { common: common.clone() };
-    record::claim(&common, "size", || size::measure(&args))
+    record::claim(&common, "size", || size::measure(&args))?;
+    let (mpi, story) = (Vec::new(), Vec::new());
+    let args = failure::Args { common: common.clone(), mpi, story, log: false };
+    record::claim(&common, "failure", || failure::measure(&args))
 }

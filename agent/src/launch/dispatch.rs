@@ -28,13 +28,18 @@ const WIND_DOWN: Duration = Duration::from_secs(30);
 
 /// How long mpirun may outlive the last rank of a job that is ending. Open MPI 4 takes a second, in
 /// which a SIGTERM makes it crash; Hydra may never notice.
-const FOLLOW: Duration = Duration::from_millis(1200);
+const FOLLOW: Duration = Duration::from_millis(1100);
 
 /// How long a wrapper's silent end may be a consequence that is about to be explained.
 const EXPLAIN: Duration = Duration::from_millis(500);
 
 /// Between SIGTERM and SIGKILL for what mpirun left on workers.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(2);
+
+/// The same where every rank has ended and mpirun did not follow: what is left are daemons, and one
+/// of Open MPI 4 may be in a sleep of a second before it looks at a SIGTERM. With [`FOLLOW`] it makes
+/// less than the 1.5 s that a failed job may take to end.
+const DAEMON_GRACE: Duration = Duration::from_millis(200);
 
 /// How long the daemons of a job that ended well may take to follow mpirun.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -87,6 +92,8 @@ pub struct Dispatch {
     still: BTreeMap<HostName, Still>,
     /// Whether mpirun itself was asked to end.
     asked: bool,
+    /// Whether every rank had ended when mpirun was killed for not following.
+    only_daemons: bool,
     uncleared: BTreeSet<HostName>,
 }
 
@@ -107,6 +114,7 @@ impl Dispatch {
             vanished: None,
             still: BTreeMap::new(),
             asked: false,
+            only_daemons: false,
             uncleared,
         }
     }
@@ -229,7 +237,10 @@ impl Dispatch {
                 responses.extend(self.kill_now());
                 responses
             }
-            (Timer::Follow, Phase::Stopping) => self.kill_now(),
+            (Timer::Follow, Phase::Stopping) => {
+                self.only_daemons = true;
+                self.kill_now()
+            }
             (Timer::Kill, Phase::Killing) => {
                 let words = "mpirun does not die: it is stuck in the kernel";
                 let mut responses = vec![Response::Say(words.into())];
@@ -408,8 +419,9 @@ impl Dispatch {
 
     fn mpirun_ended(&mut self, status: WaitStatus) -> Vec<Response> {
         self.mpirun = Some(status);
+        let grace = if self.only_daemons { DAEMON_GRACE } else { LEFTOVER_GRACE };
         self.phase = Phase::Clearing;
-        let (patience, grace) = (self.patience(), LEFTOVER_GRACE);
+        let patience = self.patience();
         let mut responses = vec![Response::ClearHere { patience, grace }];
         if self.uncleared.is_empty() {
             responses.extend(self.finish());

@@ -458,6 +458,27 @@ fn ranks_have_their_grace_and_mpirun_follows_them() {
 }
 
 #[test]
+fn daemons_that_mpirun_left_have_less_grace_than_what_may_be_of_a_rank() {
+    let term = |name, rank, told| {
+        ended(name, rank, WaitStatus::Signaled { signal: 15, core: false }, told, 11)
+    };
+    let failed = [running(), vec![ended("b", 1, exited(3), None, 10)]].concat();
+    let over = vec![term("a", 0, Some(15)), Timer(super::Timer::Follow), MpirunEnded(killed())];
+    let graces = [(over, DAEMON_GRACE), (vec![MpirunEnded(exited(3))], LEFTOVER_GRACE)];
+    for (events, expected_grace) in graces {
+        let (responses, _) = play(expected(), [failed.clone(), events].concat());
+        let graces: Vec<_> = responses
+            .iter()
+            .filter_map(|response| match response {
+                Response::ClearWorkers { grace, .. } => Some(*grace),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(graces, [expected_grace], "{responses:?}");
+    }
+}
+
+#[test]
 fn a_job_with_some_progress_has_not_stalled() {
     let calm = [
         // Somebody writes; everybody computes; the last one is gone.
