@@ -93,6 +93,9 @@ pub enum ChannelError {
     TimedOut(Duration),
 }
 
+/// For a good-bye to be on its way; a silent peer does not take it.
+const GOODBYE: Duration = Duration::from_millis(200);
+
 /// How long an open connection may take to answer a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -252,7 +255,7 @@ impl Connection {
     pub async fn close(&self) {
         let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
         // A connection that is gone already needs no good-bye.
-        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
     }
 
     /// Starts a command; `env` is offered variable by variable and may be refused silently.
