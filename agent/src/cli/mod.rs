@@ -63,7 +63,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "each is told at its type; a doc here would replace its long help")]
 pub enum Command {
-    Launch(LaunchArgs),
+    Launch(Box<LaunchArgs>),
     Worker(WorkerArgs),
     Rsh(RshArgs),
     Rank(RankArgs),

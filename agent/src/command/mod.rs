@@ -38,7 +38,7 @@ pub fn run() -> ExitCode {
     };
     log_to_stderr(cli.verbose);
     let result = match cli.command {
-        Command::Launch(args) => launch::run(args),
+        Command::Launch(args) => launch::run(*args),
         Command::Worker(args) => worker::run(args).map(Class::code),
         Command::Rsh(args) => return rsh::run(args.arguments),
         Command::Rank(args) => return rank::run(args),

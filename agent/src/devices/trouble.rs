@@ -74,11 +74,8 @@ fn kills(file: &Path) -> Option<u64> {
 pub fn full(paths: &[&str]) -> Vec<String> {
     let is_full = |path: &str| {
         nix::sys::statvfs::statvfs(path).is_ok_and(|stat| {
-            // Widths differ between targets.
-            #[expect(clippy::useless_conversion, reason = "not the same width on all targets")]
-            let (free, size) =
-                (u64::from(stat.blocks_available()), u64::from(stat.fragment_size()));
-            u64::from(stat.blocks()) > 0 && free.saturating_mul(size) < LEAST
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+            stat.blocks() > 0 && free < LEAST
         })
     };
     paths.iter().filter(|path| is_full(path)).map(|path| (*path).to_owned()).collect()
