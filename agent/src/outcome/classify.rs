@@ -128,7 +128,8 @@ fn oom_kill(facts: &Facts) -> Option<(&HostEvent, Option<&RankEnd>)> {
     let first = failed.first();
     let kills = facts.hosts.iter().filter(|event| matches!(event.what, HostFact::OomKill { .. }));
     kills.into_iter().find_map(|event| {
-        let killed = failed.iter().find(|end| {
+        // Also one that was told to end meanwhile: a large process takes its time to die.
+        let killed = facts.ranks.iter().find(|end| {
             end.host == event.host
                 && matches!(end.status, WaitStatus::Signaled { signal: SIGKILL, .. })
         });
@@ -138,7 +139,7 @@ fn oom_kill(facts: &Facts) -> Option<(&HostEvent, Option<&RankEnd>)> {
             (None, Some(first)) => first.host == event.host,
             (_, None) => facts.mpirun.is_none_or(|status| !status.success()),
         };
-        explains.then_some((event, killed.copied()))
+        explains.then_some((event, killed))
     })
 }
 

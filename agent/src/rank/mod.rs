@@ -154,7 +154,7 @@ pub fn run(
     let mut ended = Ended {
         time: Micros::from(SystemTime::now()),
         status: exit.status,
-        told: signals::told(),
+        told: signals::told(exit.status),
         wall_us: u64::try_from(exit.wall.as_micros()).unwrap_or(u64::MAX),
         user_us: micros(exit.usage.ru_utime),
         system_us: micros(exit.usage.ru_stime),

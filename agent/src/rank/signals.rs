@@ -16,6 +16,8 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::Pid;
 
+use crate::process::status::WaitStatus;
+
 /// What a batch system or a person may send to a rank.
 const FORWARDED: [Signal; 10] = [
     Signal::SIGTERM,
@@ -52,6 +54,8 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 /// The last signal that asked the program to end.
 static TOLD: AtomicI32 = AtomicI32::new(0);
+/// The last such signal that came when the program had ended.
+static LATE: AtomicI32 = AtomicI32::new(0);
 /// Whether SIGTSTP came since the last SIGCONT.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 /// Whether a signal asked to end after the program had ended.
@@ -63,10 +67,13 @@ pub(super) fn hurry() -> &'static AtomicBool {
     &HURRY
 }
 
-/// The last signal that asked the program to end, if one did.
+/// The last signal that asked the program to end, if one did before it ended so. One that came afterwards
+/// had no part in it, unless the program died of the same: a group gets a signal at one time.
 #[must_use]
-pub(super) fn told() -> Option<i32> {
-    Some(TOLD.load(Relaxed)).filter(|signal| *signal != 0)
+pub(super) fn told(ended: WaitStatus) -> Option<i32> {
+    let (told, late) = (TOLD.load(Relaxed), LATE.load(Relaxed));
+    let died_of_it = matches!(ended, WaitStatus::Signaled { signal, .. } if signal == late);
+    Some(if died_of_it { late } else { told }).filter(|signal| *signal != 0)
 }
 
 /// Whether SIGTSTP came and no SIGCONT since; asking takes it back.
@@ -189,9 +196,9 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c
 fn hear(signal: i32) {
     match signal {
         libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGQUIT => {
-            // What comes after the end had no part in it.
             if ended(CHILD.load(Relaxed)) {
                 HURRY.store(true, Relaxed);
+                LATE.store(signal, Relaxed);
             } else {
                 TOLD.store(signal, Relaxed);
             }

@@ -152,6 +152,16 @@ fn a_counted_oom_kill_outranks_signal_9() {
         verdict.explanation.contains("limit was 2.0 GiB, the most in use 2.0 GiB"),
         "{verdict:?}"
     );
+    // A peer may leave, and the job be told to end, before a large process has died.
+    let facts = Facts {
+        ranks: vec![
+            rank(0, "w1", WaitStatus::Exited(14), SECOND, ""),
+            RankEnd { told: true, ..rank(2, "w2", signal(9), SECOND + 300_000, "") },
+        ],
+        hosts: vec![event("w2", SECOND + 10, oom())],
+        ..Facts::default()
+    };
+    assert_eq!(short(&facts), (Class::HostOom, 83, Some(2), Some("w2".into())));
     // Another host's kill, of nobody who failed, explains nothing.
     let facts = Facts {
         ranks: vec![rank(2, "w2", WaitStatus::Exited(3), SECOND, "")],
