@@ -138,7 +138,9 @@ fn ignored_signals_stay_ignored() {
 #[test]
 fn it_stops_and_goes_on_with_the_program() {
     let mut command = rank(&["--tag=none"], "echo READY; read x; echo on");
-    let (mut child, mut stdout) = start(command.stdin(Stdio::piped()));
+    // A group of its own, whose parent is in this session: in an orphaned one, such as a runner's background
+    // job, the kernel throws SIGTSTP away.
+    let (mut child, mut stdout) = start(command.process_group(0).stdin(Stdio::piped()));
     kill(pid(&child), Signal::SIGTSTP).unwrap();
     let state = nix::sys::wait::waitpid(pid(&child), Some(nix::sys::wait::WaitPidFlag::WUNTRACED));
     assert!(matches!(state, Ok(nix::sys::wait::WaitStatus::Stopped(..))), "{state:?}");
