@@ -313,8 +313,7 @@ impl Dispatch {
             return announcement.into_iter().flat_map(running).collect();
         }
         let words = format!("{count} ranks started on {host}, which is not in the plan");
-        let placement = self.seen.against(&self.expected);
-        self.stop(Cause::Misplaced(format!("{words}; {placement}")), words)
+        self.stop(Cause::Misplaced(words.clone()), words)
     }
 
     fn rank(&mut self, host: HostName, report: &Report) -> Vec<Response> {
@@ -447,7 +446,13 @@ impl Dispatch {
         self.phase = Phase::Done;
         let signal = SIGKILL;
         let mpirun = self.mpirun.unwrap_or(WaitStatus::Signaled { signal, core: false });
-        vec![Response::Finish(Ending { cause: self.final_cause(mpirun), mpirun })]
+        let cause = self.final_cause(mpirun);
+        let mut responses = Vec::new();
+        if let Some(Cause::Misplaced(_)) = cause {
+            responses.push(Response::Say(self.seen.against(&self.expected).join("\n")));
+        }
+        responses.push(Response::Finish(Ending { cause, mpirun }));
+        responses
     }
 
     /// mpirun's word is taken where nothing else is known, except that its 0 must be true.
@@ -462,7 +467,7 @@ impl Dispatch {
                 Some(Cause::Daemon(host, ended))
             }
             _ if self.seen.is_missing_hosts(&self.expected) => {
-                Some(Cause::Misplaced(self.seen.against(&self.expected)))
+                Some(Cause::Misplaced(self.seen.against(&self.expected).join("; ")))
             }
             _ => None,
         }

@@ -144,9 +144,12 @@ impl Witness {
         rules: &Arc<Rules>,
     ) -> Facts {
         let mut scanner = Scanner::new(Arc::clone(rules));
-        // What those say whom a killed mpirun left behind is no reason of its end.
+        // What those say whom a killed mpirun left behind, and how they end, is no reason of its end.
         let left_behind = ending.cause.is_none() && is_killed(ending.mpirun);
         let said = if left_behind { b"" } else { said };
+        if left_behind {
+            self.ranks.clear();
+        }
         for line in said.split(|byte| *byte == b'\n') {
             scanner.line(&From::Mpirun, &facts::Culprit::default(), line);
         }

@@ -164,9 +164,16 @@ async fn report(
 /// The end of a program whose wrapper was killed, if the program itself was not.
 async fn adopted(program: i32, outlets: &Outlets) -> Option<Ended> {
     let time = Micros::from(SystemTime::now());
-    let told = outlets.roll.told();
+    let told_all = outlets.roll.told();
     let Exited { status, usage } = outlets.reaper.adopted(program, ADOPTION).await?;
-    let killed = matches!(status, WaitStatus::Signaled { signal: nix::libc::SIGKILL, .. });
+    let by = |wanted: &[i32]| match status {
+        WaitStatus::Signaled { signal, .. } if wanted.contains(&signal) => Some(signal),
+        _ => None,
+    };
+    let killed = by(&[nix::libc::SIGKILL]).is_some();
+    // Nobody is left to say whether it was told to, but that is what these signals say.
+    let asked = by(&[nix::libc::SIGTERM, nix::libc::SIGINT, nix::libc::SIGHUP]);
+    let told = asked.or(told_all);
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     (!killed).then(|| Ended {
         time,

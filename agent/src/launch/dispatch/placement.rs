@@ -99,8 +99,8 @@ impl Seen {
         !self.missing(expected).is_empty()
     }
 
-    /// What was planned and what was seen, in words.
-    pub(super) fn against(&self, expected: &Expected) -> String {
+    /// What was planned and what was seen, a line each.
+    pub(super) fn against(&self, expected: &Expected) -> Vec<String> {
         let planned = match &expected.placement {
             Some(placement) => count_by_host(placement.iter().map(|(host, n)| (host, *n as usize))),
             None => {
@@ -110,12 +110,12 @@ impl Seen {
         };
         let seen = self.counted();
         let seen = if seen.is_empty() { "no rank on any host" } else { &seen };
-        let mut words = format!("planned: {planned}; seen: {seen}");
+        let mut lines = vec![format!("planned: {planned}"), format!("seen:    {seen}")];
         let missing: Vec<&str> = self.missing(expected).into_iter().map(HostName::as_str).collect();
         if !missing.is_empty() {
-            words += &format!("; mpirun never reached {}", missing.join(", "));
+            lines.push(format!("mpirun never reached: {}", missing.join(", ")));
         }
-        words
+        lines
     }
 }
 
