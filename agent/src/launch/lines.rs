@@ -42,6 +42,9 @@ const REPORTS: usize = 64;
 /// How long a host may keep silent about lines that it still owes, while nothing else is printed.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// The same for a host that is known to be lost: only what has arrived here is waited for.
+const RESIDUE: Duration = Duration::from_millis(200);
+
 /// The origin of what this machine's own wrappers show.
 const HERE: Origin = Origin(0);
 
@@ -51,7 +54,7 @@ pub struct Lines {
     pieces: Arc<AtomicU64>,
     /// What brings lines: one a worker, and mpirun's own.
     carriers: JoinSet<()>,
-    desks: Vec<DeskSender>,
+    desks: Vec<Desk>,
     own: Option<(watch::Sender<bool>, JoinHandle<()>)>,
     /// The ranks of this machine.
     roll: Arc<Roll>,
@@ -59,6 +62,13 @@ pub struct Lines {
     heard: Arc<Mutex<Heard>>,
     /// Hosts that have no desk, whose lines mpirun carries.
     pub without: Vec<HostName>,
+}
+
+/// The desk of a worker, as seen from here.
+struct Desk {
+    host: HostName,
+    sender: DeskSender,
+    lost: watch::Sender<bool>,
 }
 
 /// What came of printing.
@@ -111,19 +121,30 @@ impl Lines {
         }
         for (index, host, channel) in opening.join_all().await {
             match channel {
-                Some(channel) => lines.follow(Origin(index as u64 + 1), channel),
+                Some(channel) => lines.follow(host, Origin(index as u64 + 1), channel),
                 None => lines.without.push(host),
             }
         }
         Ok(lines)
     }
 
-    fn follow(&mut self, origin: Origin, mut channel: LinesChannel) {
-        self.desks.push(channel.desk());
+    fn follow(&mut self, host: HostName, origin: Origin, mut channel: LinesChannel) {
+        let (lost, mut is_lost) = watch::channel(false);
+        self.desks.push(Desk { host, sender: channel.desk(), lost });
         let (queue, pieces) = (self.printer.queue(), Arc::clone(&self.pieces));
         self.carriers.spawn(async move {
-            // What is not understood comes from another version or from nobody; either way it is over.
-            while let Ok(Some(message)) = channel.next().await {
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    message = channel.next() => message,
+                    _ = async { is_lost.wait_for(|lost| *lost).await.is_ok() } => {
+                        let Ok(message) = timeout(RESIDUE, channel.next()).await else { return };
+                        message
+                    }
+                };
+                // What is not understood comes from another version or from nobody; either way it is
+                // over.
+                let Ok(Some(message)) = message else { return };
                 let FromDesk::Piece(piece) = message else { continue };
                 pieces.fetch_add(1, Ordering::Relaxed);
                 if queue.send(Print::Piece(origin, piece)).await.is_err() {
@@ -131,6 +152,13 @@ impl Lines {
                 }
             }
         });
+    }
+
+    /// Notes that a host is gone: nothing more will come from it.
+    pub fn lost(&self, host: &HostName) {
+        for desk in self.desks.iter().filter(|desk| desk.host == *host) {
+            desk.lost.send_replace(true);
+        }
     }
 
     /// Passes on what mpirun prints, until it has ended and nobody else holds its output.
@@ -165,10 +193,13 @@ impl Lines {
     /// Resolves when all that ranks have written is printed, however slow its reader is. Nothing of
     /// the job may run any more.
     pub async fn finish(&mut self) -> Printed {
-        for desk in &self.desks {
+        let mut closing = JoinSet::new();
+        for desk in self.desks.iter().filter(|desk| !*desk.lost.borrow()) {
+            let sender = desk.sender.clone();
             // A host that is gone has nothing more to send.
-            let _ = timeout(OPENING, desk.close()).await;
+            closing.spawn(async move { timeout(OPENING, sender.close()).await.is_ok() });
         }
+        closing.join_all().await;
         let own = self.own.take();
         if let Some((close, _)) = &own {
             close.send_replace(true);

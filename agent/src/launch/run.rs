@@ -185,8 +185,10 @@ pub async fn run(
         };
         tracing::debug!(?event);
         witness.see(&event, Micros::from(SystemTime::now()));
-        if matches!(event, Event::Rank(_, Report::Started(..))) {
-            journal.reached("first_rank");
+        match &event {
+            Event::Rank(_, Report::Started(..)) => journal.reached("first_rank"),
+            Event::WorkerLost(host, _) => lines.lost(host),
+            _ => {}
         }
         for response in dispatch.handle(event) {
             tracing::debug!(?response);

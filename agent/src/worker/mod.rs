@@ -25,6 +25,7 @@ use crate::process::tree::ProcessId;
 use crate::relay::printer::{Print, Printer};
 use crate::relay::roll::Roll;
 use crate::ssh::control::{Hello, ToLauncher};
+use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::keys::JobKey;
 use crate::text::matches;
 
@@ -58,6 +59,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// Between SIGTERM and SIGKILL when the platform stops this worker.
     pub grace: Duration,
+    /// When a silent peer counts as lost.
+    pub heartbeat: Heartbeat,
 }
 
 /// Between SIGTERM and SIGKILL for processes whose launcher is gone: nobody waits for them.
@@ -134,6 +137,12 @@ impl Worker {
     #[must_use]
     pub fn key(&self) -> &JobKey {
         &self.key
+    }
+
+    /// When a silent peer counts as lost.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.settings.heartbeat
     }
 
     /// What it says of itself, once its devices are known.
