@@ -34,9 +34,7 @@ pub(super) fn time_from(least: Duration, text: &str) -> Result<Duration, String>
     let time = humantime::parse_duration(text)
         .map_err(|_| "expected a time such as 500ms, 30s or 10m".to_owned())?;
     match time {
-        _ if time < least => {
-            Err(format!("expected {} or more", humantime::format_duration(least)))
-        }
+        _ if time < least => Err(format!("expected {} or more", humantime::format_duration(least))),
         _ if time > LONGEST => Err("expected a year or less".into()),
         _ => Ok(time),
     }

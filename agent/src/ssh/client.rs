@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::control::{self, FrameError};
 use super::control_channel::{ControlReceiver, ControlSender};
-use super::keys::JobKey;
 use super::heartbeat::Heartbeat;
+use super::keys::JobKey;
 use super::lines_channel::LinesChannel;
 use super::remote::Exec;
 use super::wire::{self, Brake, Gauge};
