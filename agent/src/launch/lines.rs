@@ -15,7 +15,7 @@ use super::event::{Event, Stop};
 use super::fleet::Fleet;
 use super::mpirun::{Heard, carry};
 use crate::devices::host::Roots;
-use crate::devices::trouble::{OomCounter, PLACES, full};
+use crate::devices::trouble::{OomCounter, full};
 use crate::ids::HostName;
 use crate::output::Stream;
 use crate::process::reaper::Reaper;
@@ -64,6 +64,27 @@ pub struct Lines {
     pub without: Vec<HostName>,
 }
 
+/// The OOM kills of this machine, wherever a failure asks for them.
+#[derive(Debug, Clone)]
+pub struct Oom(Arc<Mutex<OomCounter>>);
+
+impl Oom {
+    /// Counts from now on.
+    #[must_use]
+    pub fn count() -> Self {
+        Self(Arc::new(Mutex::new(OomCounter::new(Roots::default()))))
+    }
+
+    /// Tells of those since the last time, if there were any.
+    pub async fn tell(&self, here: &HostName, events: &mpsc::Sender<Event>) {
+        let kills = self.0.lock().unwrap_or_else(PoisonError::into_inner).look();
+        if let Some(kills) = kills {
+            // Nobody listens when the launch is over.
+            let _ = events.send(Event::OomKilled(here.clone(), kills)).await;
+        }
+    }
+}
+
 /// The desk of a worker, as seen from here.
 struct Desk {
     host: HostName,
@@ -90,6 +111,7 @@ impl Lines {
         socket: &str,
         pod_logs: bool,
         reaper: &Reaper,
+        oom: &Oom,
         events: &mpsc::Sender<Event>,
     ) -> Result<Self, PrinterError> {
         let unread = events.clone();
@@ -98,7 +120,7 @@ impl Lines {
             let _ = unread.blocking_send(Event::Stop(Stop::Pipe));
         })?);
         let roll = Arc::<Roll>::default();
-        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), events);
+        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), oom, events);
         let mut lines = Self {
             printer,
             pieces: Arc::default(),
@@ -250,6 +272,7 @@ fn own_desk(
     here: &HostName,
     printer: &Printer,
     (roll, reaper): (&Arc<Roll>, &Reaper),
+    oom: &Oom,
     events: &mpsc::Sender<Event>,
 ) -> Option<(watch::Sender<bool>, JoinHandle<()>)> {
     let socket = RankSocket::bind(socket, "launcher")
@@ -260,7 +283,7 @@ fn own_desk(
     let reaper = reaper.clone();
     let outlets =
         Outlets { origin: HERE, roll, reaper, reports, launcher: printer.queue(), pod: None };
-    let mut oom = OomCounter::new(Roots::default());
+    let oom = oom.clone();
     let (close, closing) = watch::channel(false);
     let (here, events) = (here.clone(), events.clone());
     let task = tokio::spawn(async move {
@@ -268,10 +291,8 @@ fn own_desk(
             while let Some(report) = said.recv().await {
                 // Nobody listens when the launch is over.
                 if report.is_failure() {
-                    if let Some(kills) = oom.look() {
-                        let _ = events.send(Event::OomKilled(here.clone(), kills)).await;
-                    }
-                    let paths = full(&PLACES);
+                    oom.tell(&here, &events).await;
+                    let paths = full().await;
                     if !paths.is_empty() {
                         let _ = events.send(Event::Full(here.clone(), paths)).await;
                     }

@@ -16,7 +16,7 @@ use crate::config::variables::MUSTER_RANK_SOCKET;
 use crate::devices::collect::{self, Resolve};
 use crate::devices::host::Roots;
 use crate::devices::report::Report;
-use crate::devices::trouble::{OomCounter, PLACES, full};
+use crate::devices::trouble::{OomCounter, full};
 use crate::process::end::{Ended, end, settle};
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
@@ -250,7 +250,7 @@ impl Worker {
     /// Tells the launcher what may be the reason for a failure here.
     pub async fn tell_of_trouble(&self, connection: ConnectionId) {
         self.tell_of_oom(connection).await;
-        let paths = full(&PLACES);
+        let paths = full().await;
         if !paths.is_empty() {
             self.tell_launcher(connection, ToLauncher::Full { paths }).await;
         }
