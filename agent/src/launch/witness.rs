@@ -240,6 +240,7 @@ fn rank_end(host: &HostName, hello: &Hello, status: WaitStatus, told: bool, at: 
         rank: identity.rank,
         local_rank: identity.local_rank,
         host: host.short().to_owned(),
+        pod: None,
         pid: hello.pid,
         program: hello.command.clone(),
         status,

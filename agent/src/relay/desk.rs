@@ -1,7 +1,7 @@
 //! The desk of a host: takes the connections of wrappers and hands on what comes.
 //!
-//! A wrapper connects twice, for its reports and for its lines, so that a report never waits behind
-//! lines that nobody reads. Must not hold more than one frame of each.
+//! A wrapper connects twice, for its reports and for its lines, so that the reports of a host never wait
+//! behind lines that nobody reads; its own end it tells when those are taken. Must not hold more than one frame of each.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};

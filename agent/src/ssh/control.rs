@@ -40,6 +40,9 @@ pub struct Hello {
     pub version: String,
     /// The kernel's host name.
     pub hostname: String,
+    /// The name of its pod, where `POD_NAME` says it.
+    #[serde(default)]
+    pub pod: Option<String>,
     /// Where its muster lies, as it would have to be called there.
     #[serde(default)]
     pub muster: Option<String>,
