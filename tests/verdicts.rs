@@ -62,7 +62,7 @@ impl Scene {
         let report = self.cluster.launcher.run(Cmd::sh(format!("cat {REPORT}")), LONG).unwrap();
         let verdict: Value = serde_json::from_str(&report.stdout)
             .unwrap_or_else(|error| panic!("{story}: {error}: {output:?}"));
-        agrees_with_schema(story, &verdict);
+        agrees_with(VERDICT, story, &verdict);
         let seen = (
             verdict["class"].as_str().unwrap(),
             output.code(),
@@ -113,9 +113,11 @@ impl Scene {
     }
 }
 
-/// A report is what its schema says, which others rely on.
-fn agrees_with_schema(story: &str, report: &Value) {
-    let schema = include_str!("../agent/docs/verdict.schema.json");
+const VERDICT: &str = include_str!("../agent/docs/verdict.schema.json");
+const EVENT: &str = include_str!("../agent/docs/events.schema.json");
+
+/// What machines read is what its schema says.
+fn agrees_with(schema: &str, story: &str, report: &Value) {
     let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     let wrong: Vec<String> = schema
         .iter_errors(report)
@@ -280,6 +282,7 @@ fn events_and_codes() {
     let events = scene.cluster.launcher.run(Cmd::sh("cat /tmp/events"), LONG).unwrap().stdout;
     let events: Vec<Value> =
         events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    events.iter().for_each(|event| agrees_with(EVENT, "a failing job", event));
     let states: Vec<&str> = events.iter().map(|event| event["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["queued", "waiting", "launching", "running", "failing", "ended"]);
     let elapsed: Vec<f64> =
