@@ -6,9 +6,7 @@
 use std::collections::BTreeSet;
 
 use lab::openssh::Sshd;
-use lab::{
-    Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc, Signal,
-};
+use lab::{Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc};
 use muster_tests::{LONG, muster, ranks_by_host};
 
 /// What mpi-operator's base image has for its non-root user, and how its manifests start it.
@@ -391,7 +389,8 @@ fn ssh_reads_its_configuration() {
 fn ssh_looks_on_port_22_only_where_2222_is_refused() {
     let foreign = KeyPair::generate(KeyKind::Ed25519).unwrap();
     let (_lab, hosts) = hosts(&["client", "plain", "liar"], |spec| {
-        spec.openssh().file(FileSpec::new("/etc/foreign", foreign.private.as_str()).mode(0o600))
+        let spec = if spec.short_name() == "client" { spec } else { spec.openssh() };
+        spec.file(FileSpec::new("/etc/foreign", foreign.private.as_str()).mode(0o600))
     });
     let [client, plain, liar] = &hosts[..] else { unreachable!("three were asked for") };
     let _plain = Sshd::new().port(22).start(plain).unwrap();
@@ -434,7 +433,7 @@ fn pdsh_reaches_every_host() {
     for n in 0..4 {
         job.wait_for_line(&format!("w{n}: up"), LONG).unwrap();
     }
-    let output = sh(&hosts[0], &format!("{pdsh} pkill -f '[s]leep 1000'"));
+    let output = sh(&hosts[0], &format!("{pdsh} \"pkill -f '[s]leep 1000'\""));
     assert!(output.success(), "{output:?}");
     let output = job.output(LONG).unwrap();
     assert_eq!(output.code(), 143, "{output:?}");
