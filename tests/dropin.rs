@@ -281,6 +281,32 @@ fn sshd_does_what_its_configuration_says() {
     assert_eq!(sh(host, "ls /tmp/sshd.pid").stdout, "");
 }
 
+/// Without -D, as in `/usr/sbin/sshd; mpiexec …`: it returns when it serves, holds nobody's output, and says why
+/// where it cannot serve.
+#[test]
+fn sshd_goes_on_in_the_background() {
+    let (_lab, hosts) = hosts(&["w0"], |spec| spec);
+    let host = &hosts[0];
+    Has::Muster.install(host);
+    let start = "/usr/sbin/sshd -p 2222 -o PidFile=/tmp/pid";
+    let output =
+        sh(host, &format!("said=$({start} 2>&1); echo \"$? $said\"; ssh localhost hostname"));
+    assert_eq!(output.stdout, "0 \nw0\n", "{output:?}");
+    let output = sh(host, &format!("{start}; echo $?"));
+    assert_eq!(output.stdout, "91\n", "{output:?}");
+    assert!(output.stderr.contains("another process has port 2222"), "{output:?}");
+    let output = sh(host, "kill $(cat /tmp/pid)");
+    assert!(output.success(), "{output:?}");
+    host.wait_until_gone("sshd", LONG).unwrap();
+
+    // With -e its log stays where it was.
+    let output = sh(host, &format!("{start} -e 2>/tmp/log; kill $(cat /tmp/pid)"));
+    assert!(output.success(), "{output:?}");
+    host.wait_until_gone("sshd", LONG).unwrap();
+    let log = sh(host, "cat /tmp/log").stdout;
+    assert!(log.contains("muster: received SIGTERM"), "{log}");
+}
+
 #[test]
 fn what_sshd_cannot_honour_it_refuses_by_file_and_line() {
     let (_lab, hosts) = hosts(&["w0"], |spec| spec);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::config::env::Environment;
+use crate::config::variables::MUSTER_PORT;
 use crate::devices::own::user_name;
 use crate::exit::{Class, Explain, Failure};
 use crate::ssh::access::{Access, authorized_keys};
@@ -71,7 +72,7 @@ pub fn addresses(
     env: &Environment,
 ) -> Result<(Vec<SocketAddr>, Needs), AsSshdError> {
     let by_variable = env
-        .non_empty("MUSTER_PORT")
+        .non_empty(MUSTER_PORT)
         .map(|text| text.parse().map_err(|_| AsSshdError::Port(text.to_owned())));
     let (ports, needs) = match (&options.ports[..], by_variable.transpose()?) {
         ([], None) => (USUAL_PORTS.to_vec(), Needs::One),
