@@ -64,6 +64,12 @@ variables! {
         "the unix socket to which `muster rank` sends lines and reports; `@` begins an abstract name";
     MUSTER_JOB = "MUSTER_JOB", Reads, "the user",
         "the job's name in JSON lines and templates; else the batch system's number for it";
+    MUSTER_PORT = "MUSTER_PORT", Reads, "the user",
+        "the port of the workers, of `muster rsh` (ssh) and of a worker or sshd that is told none";
+    MUSTER_KEY_DIR = "MUSTER_KEY_DIR", Reads, "the user",
+        "the directory of the job's key, instead of `~/.ssh`, `/root/.ssh` and `/home/mpiuser/.ssh`";
+    MUSTER_HOST_KEY = "MUSTER_HOST_KEY", Reads, "the user",
+        "whose host key is believed: `job`, `known-hosts` or `any`";
     MUSTER_HEARTBEAT = "MUSTER_HEARTBEAT", Reads, "the user",
         "between two signs of life of a worker; the same for launcher and workers";
     MUSTER_HEARTBEAT_MISSES = "MUSTER_HEARTBEAT_MISSES", Reads, "the user",
