@@ -15,6 +15,7 @@ use crate::launch::announce::{Files, tell};
 use crate::launch::engine;
 use crate::launch::fleet::Fleet;
 use crate::launch::journal::{Journal, State};
+use crate::launch::network;
 use crate::launch::run::{Events, Launch};
 use crate::launch::stage::{self, RunDir};
 use crate::launch::witness::{Witness, verdict};
@@ -76,10 +77,10 @@ async fn launch(
 ) -> Result<Option<Facts>, Failure> {
     let mut events = Events::watch(guarded)?;
     let reaper = Reaper::start()?;
-    let own = Arc::new(config.own.clone());
+    let own_host = Arc::new(config.own.clone());
     let gathering = async {
         match &config.reach {
-            Some(reach) => stage::gather(&config.hosts, reach, &own).await,
+            Some(reach) => stage::gather(&config.hosts, reach, &own_host).await,
             None => Ok(Vec::new()),
         }
     };
@@ -94,7 +95,10 @@ async fn launch(
     };
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
-    let request = stage::request(&config, &ready, run_dir.path());
+    let own = network::own_report(&config, &ready, &reaper).await?;
+    network::require(&config, &ready, &own)?;
+    let fabric = network::choose(&config, &ready, &own)?;
+    let request = stage::request(&config, &ready, fabric, run_dir.path());
     let plan = build(&request)?;
     if config.dry_run {
         match config.json {
@@ -104,8 +108,9 @@ async fn launch(
         return Ok(None);
     }
     run_dir.write(&plan)?;
+    plan.fabric.iter().for_each(|line| say(&format!("fabric: {line}")));
     plan.notes.iter().for_each(|note| say(note));
-    let fleet = Arc::new(Fleet::new(ready, own, config.heartbeat, &events.sender));
+    let fleet = Arc::new(Fleet::new(ready, own_host, config.heartbeat, &events.sender));
     let launch = Launch {
         expected: stage::expected(&config, &plan, &request.hosts, &fleet),
         listener: engine::listen(&request.socket)?,

@@ -1,4 +1,4 @@
-//! The lab's network: a bridge in a namespace of its own, and one veth pair a host.
+//! The lab's network: a bridge in a namespace of its own, and one veth pair a host; a second one for hosts that ask.
 //!
 //! Must not touch the machine's own network namespace: nothing here can leave the machine, and nothing stays behind.
 
@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::Result;
+use crate::spec::HostSpec;
 use crate::{namespace, tool};
 
 /// The bridge's own address, where the DNS server listens.
@@ -42,7 +43,9 @@ impl Switch {
                  link set br0 up\n\
                  link add sink type veth peer name drain\n\
                  link set sink up\n\
-                 link set drain up\n",
+                 link set drain up\n\
+                 link add br1 type bridge forward_delay 0 mcast_snooping 0\n\
+                 link set br1 up\n",
                 mac(GATEWAY)
             );
             if ipv6 {
@@ -80,6 +83,41 @@ impl Switch {
             namespace::in_net(&port.net, || tool::ip(&self.host_side(port.address)))?;
         }
         Ok(ports)
+    }
+
+    /// Gives a plugged host what its spec has beyond eth0.
+    pub(crate) fn add_interfaces(&self, port: &Port, spec: &HostSpec) -> Result<()> {
+        let mut lines = String::new();
+        for (index, (name, address)) in spec.decoys.iter().enumerate() {
+            // A bridge has a carrier only with a port that has one.
+            let _ = writeln!(
+                lines,
+                "link add {name} type bridge forward_delay 0\n\
+                 link add inside{index} type veth peer name outside{index}\n\
+                 link set inside{index} up\n\
+                 link set outside{index} master {name} up\n\
+                 addr add {address}/{PREFIX} brd + dev {name}\n\
+                 link set {name} up"
+            );
+        }
+        if !lines.is_empty() {
+            namespace::in_net(&port.net, || tool::ip(&lines))?;
+        }
+        if !spec.second_network {
+            return Ok(());
+        }
+        let second = second_of(port.address);
+        let device = format!("{}b", port.device);
+        let lines = format!(
+            "link add name {device} type veth peer name eth1 address {} netns /proc/{}/fd/{}\n\
+             link set {device} master br1 up\n",
+            mac(second),
+            std::process::id(),
+            port.net.as_raw_fd(),
+        );
+        namespace::in_net(&self.net, || tool::ip(&lines))?;
+        let lines = format!("addr add {second}/{PREFIX} brd + dev eth1\nlink set eth1 up\n");
+        namespace::in_net(&port.net, || tool::ip(&lines))
     }
 
     fn host_side(&self, address: Ipv4Addr) -> String {
@@ -161,6 +199,12 @@ fn mac(address: Ipv4Addr) -> String {
 pub(crate) fn ipv6_of(address: Ipv4Addr) -> Ipv6Addr {
     let [_, _, c, d] = address.octets();
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from_be_bytes([c, d]))
+}
+
+/// The host's address in the second network, from its first.
+fn second_of(address: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b + 1, c, d)
 }
 
 /// The address of the host with this index: 10.77.1.1 onwards, never a network or broadcast address.

@@ -54,6 +54,8 @@ pub struct HostSpec {
     pub(crate) domain: Option<String>,
     pub(crate) search: Vec<String>,
     pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) second_network: bool,
+    pub(crate) decoys: Vec<(String, Ipv4Addr)>,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) passwd: Option<(String, String)>,
@@ -83,6 +85,8 @@ impl HostSpec {
                 .map(String::from)
                 .to_vec(),
             address: None,
+            second_network: false,
+            decoys: Vec::new(),
             uid: 0,
             gid: 0,
             passwd: None,
@@ -128,6 +132,22 @@ impl HostSpec {
     #[must_use]
     pub fn address(mut self, address: Ipv4Addr) -> Self {
         self.address = Some(address);
+        self
+    }
+
+    /// A second interface, eth1, in a network of its own: 10.78.0.0/16, the rest as in the first. DNS knows nothing
+    /// of it.
+    #[must_use]
+    pub fn second_network(mut self) -> Self {
+        self.second_network = true;
+        self
+    }
+
+    /// A bridge of this name and address (with the prefix 16) that is up, and reaches nobody: what a container engine
+    /// leaves on every node alike.
+    #[must_use]
+    pub fn decoy(mut self, name: impl Into<String>, address: Ipv4Addr) -> Self {
+        self.decoys.push((name.into(), address));
         self
     }
 
