@@ -9,19 +9,23 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use lab::openssh::CLIENT;
-use lab::{Cmd, FileSpec, Host, HostSpec, Install, LabError, MpiJob, Signal};
+use lab::{Cmd, FileSpec, Host, HostSpec, Install, LabError, MpiJob, Resource, Signal};
 use muster_tests::{Cluster, LONG, ranks_by_host, run_muster};
 
-/// What Docker gives its bridge on every machine.
+/// What Docker and libvirt give their bridges on every machine.
 const DOCKER: Ipv4Addr = Ipv4Addr::new(172, 17, 0, 1);
+const LIBVIRT: Ipv4Addr = Ipv4Addr::new(192, 168, 122, 1);
 
 /// In which a job of four ranks that say hello ends many times over; a hang is longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Two hosts with two slots each, behind a second network and a docker0.
+/// Two hosts with two slots each: eth0, docker0, eth1, virbr0.
 fn cluster(install: Install, change: impl Fn(HostSpec) -> HostSpec) -> Cluster {
     let job = MpiJob::new("pi", install, 2).unwrap().slots(2);
-    Cluster::start_with(&job, |spec| change(spec.second_network().decoy("docker0", DOCKER)))
+    // Which of them an MPI falls for depends on their order.
+    let interfaces =
+        |spec: HostSpec| spec.decoy("docker0", DOCKER).second_network().decoy("virbr0", LIBVIRT);
+    Cluster::start_with(&job, |spec| change(interfaces(spec)))
 }
 
 fn program(install: Install) -> String {
@@ -110,7 +114,7 @@ fn a_decoy_mpich_4() {
     a_decoy(Install::Mpich4, true);
 }
 
-/// Its newer UCX asks the kernel for routes, and so it works by itself too.
+/// Its newer UCX finds the way by itself.
 #[test]
 fn a_decoy_mpich_5() {
     a_decoy(Install::Mpich5, false);
@@ -120,4 +124,90 @@ fn a_decoy_mpich_5() {
 #[test]
 fn a_decoy_intel() {
     a_decoy(Install::IntelMpi, true);
+}
+
+/// What a worker's pod sets is kept, whatever way the family takes to its ranks.
+#[test]
+fn each_variable_reaches_the_ranks_and_nobodys_own_is_lost() {
+    for install in [Install::OpenMpi4, Install::OpenMpi5, Install::Mpich5] {
+        let cluster = cluster(install, |spec| match spec.short_name() {
+            "pi-worker-1" => spec.env("NCCL_IB_HCA", "theirs").env("FI_TCP_IFACE", "theirs"),
+            _ => spec,
+        });
+        let print = r#"sleep 0.5; echo "${UCX_NET_DEVICES-} ${FI_TCP_IFACE-} ${NCCL_IB_HCA-}""#;
+        let command = run_muster(["launch", "--tag", "none", "--", "sh", "-c", print]);
+        let output = cluster.launcher.run(command, LONG).unwrap();
+        assert!(output.success(), "{output:?}");
+        let mut lines: Vec<&str> = output.stdout.lines().map(str::trim).collect();
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            ["eth0", "eth0", "eth0 theirs theirs", "eth0 theirs theirs"],
+            "{output:?}"
+        );
+    }
+}
+
+#[test]
+fn a_dry_run_tells_every_variable_and_who_set_it() {
+    let cluster = cluster(Install::OpenMpi4, |spec| spec);
+    let dry = |words: &[&str]| {
+        let command = run_muster(["launch", "--dry-run"]).args(words.iter().copied());
+        let output = cluster.launcher.run(command, LONG).unwrap();
+        assert!(output.success(), "{output:?}");
+        output.stdout
+    };
+    let text = dry(&["--", "./train"]);
+    for part in [
+        "fabric    TCP over eth0 (10.77.0.0/16",
+        "OMPI_MCA_btl_tcp_if_include=eth0 ",
+        "OMPI_MCA_oob_tcp_if_include=eth0 ",
+        "UCX_NET_DEVICES=eth0 ",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let text = dry(&["--", "mpirun", "--mca", "btl_tcp_if_exclude", "lo,docker0", "./train"]);
+    assert!(text.contains("OMPI_MCA_btl_tcp_if_exclude=lo,docker0"), "{text}");
+    assert!(text.contains("# set on the mpirun line"), "{text}");
+    assert!(!text.contains("btl_tcp_if_include"), "{text}");
+    let text = dry(&["--fabric", "tcp", "--", "./train"]);
+    assert!(text.contains(": --fabric tcp"), "{text}");
+    assert!(!dry(&["--fabric", "none", "--", "./train"]).contains("_include"));
+}
+
+#[test]
+fn what_is_required_and_missing_is_told_before_mpirun_starts() {
+    let job = MpiJob::new("pi", Install::OpenMpi4, 2).unwrap().slots(1);
+    let cluster = Cluster::start_with(&job, |spec| match spec.short_name() {
+        "pi-worker-1" => spec.shm(32 << 20).limit(Resource::RLIMIT_MEMLOCK, 8 << 20),
+        _ => spec.shm(1 << 30),
+    });
+    let mark = cluster.lab.shared_dir().join("started").display().to_string();
+    let launch = |words: &[&str]| {
+        let command = run_muster(["launch"]).args(words.iter().copied());
+        cluster.launcher.run(command.args(["--", "touch", &mark]), LONG).unwrap()
+    };
+    for (required, parts) in [
+        ("shm=64Mi", &["pi-worker-1 has 32 MiB of 64 MiB /dev/shm"][..]),
+        ("memlock=unlimited", &["pi-worker-1 has 8 MiB of unlimited locked memory"]),
+        (
+            "rdma=1,gpus=8",
+            &["pi-worker-0 has 0 of 1 usable RDMA devices", "pi-worker-1 has 0 of 8 usable GPUs"],
+        ),
+    ] {
+        let output = launch(&["--require", required]);
+        assert_eq!(output.code(), 91, "{output:?}");
+        for part in
+            parts.iter().chain(&["failed to meet --require: ", "hint: ", "(local-resource)"])
+        {
+            assert!(output.stderr.contains(part), "{part} in {output:?}");
+        }
+    }
+    let output = launch(&["--fabric", "rdma"]);
+    assert_eq!(output.code(), 91, "{output:?}");
+    assert!(output.stderr.contains("failed to use RDMA on every host: "), "{output:?}");
+    assert!(!std::path::Path::new(&mark).exists());
+    let output = launch(&["--require", "cpus=1,shm=32Mi,memlock=8Mi,memory=64Mi"]);
+    assert!(output.success(), "{output:?}");
+    assert!(std::path::Path::new(&mark).exists());
 }

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::Result;
-use crate::spec::HostSpec;
+use crate::spec::{HostSpec, MoreInterface};
 use crate::{namespace, tool};
 
 /// The bridge's own address, where the DNS server listens.
@@ -87,36 +87,24 @@ impl Switch {
 
     /// Gives a plugged host what its spec has beyond eth0.
     pub(crate) fn add_interfaces(&self, port: &Port, spec: &HostSpec) -> Result<()> {
-        let mut lines = String::new();
-        for (index, (name, address)) in spec.decoys.iter().enumerate() {
-            // A bridge has a carrier only with a port that has one.
-            let _ = writeln!(
-                lines,
-                "link add {name} type bridge forward_delay 0\n\
-                 link add inside{index} type veth peer name outside{index}\n\
-                 link set inside{index} up\n\
-                 link set outside{index} master {name} up\n\
-                 addr add {address}/{PREFIX} brd + dev {name}\n\
-                 link set {name} up"
-            );
-        }
-        if !lines.is_empty() {
-            namespace::in_net(&port.net, || tool::ip(&lines))?;
-        }
-        if !spec.second_network {
-            return Ok(());
-        }
-        let second = second_of(port.address);
+        spec.more_interfaces.iter().enumerate().try_for_each(|(index, more)| match more {
+            MoreInterface::SecondNetwork => self.plug_second(port),
+            MoreInterface::Decoy(name, address) => decoy(port, index, name, *address),
+        })
+    }
+
+    fn plug_second(&self, port: &Port) -> Result<()> {
+        let address = second_of(port.address);
         let device = format!("{}b", port.device);
         let lines = format!(
             "link add name {device} type veth peer name eth1 address {} netns /proc/{}/fd/{}\n\
              link set {device} master br1 up\n",
-            mac(second),
+            mac(address),
             std::process::id(),
             port.net.as_raw_fd(),
         );
         namespace::in_net(&self.net, || tool::ip(&lines))?;
-        let lines = format!("addr add {second}/{PREFIX} brd + dev eth1\nlink set eth1 up\n");
+        let lines = format!("addr add {address}/{PREFIX} brd + dev eth1\nlink set eth1 up\n");
         namespace::in_net(&port.net, || tool::ip(&lines))
     }
 
@@ -181,6 +169,19 @@ impl Switch {
             tool::tc(&format!("qdisc del dev {} clsact\n", port.device))
         })
     }
+}
+
+/// A bridge inside a host. It has a carrier only with a port that has one.
+fn decoy(port: &Port, index: usize, name: &str, address: Ipv4Addr) -> Result<()> {
+    let lines = format!(
+        "link add {name} type bridge forward_delay 0\n\
+         link add inside{index} type veth peer name outside{index}\n\
+         link set inside{index} up\n\
+         link set outside{index} master {name} up\n\
+         addr add {address}/{PREFIX} brd + dev {name}\n\
+         link set {name} up\n"
+    );
+    namespace::in_net(&port.net, || tool::ip(&lines))
 }
 
 /// The name of a host's device at the switch.

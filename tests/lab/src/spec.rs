@@ -46,6 +46,13 @@ impl FileSpec {
     }
 }
 
+/// An interface beyond eth0; the kernel numbers them in the order in which they were asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum MoreInterface {
+    SecondNetwork,
+    Decoy(String, Ipv4Addr),
+}
+
 /// The shape of a host. `HostSpec::new("w0")` is a root container with the runtime's default capabilities,
 /// a writable root, no limits, and no OpenSSH.
 #[derive(Debug, Clone)]
@@ -54,8 +61,7 @@ pub struct HostSpec {
     pub(crate) domain: Option<String>,
     pub(crate) search: Vec<String>,
     pub(crate) address: Option<Ipv4Addr>,
-    pub(crate) second_network: bool,
-    pub(crate) decoys: Vec<(String, Ipv4Addr)>,
+    pub(crate) more_interfaces: Vec<MoreInterface>,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) passwd: Option<(String, String)>,
@@ -85,8 +91,7 @@ impl HostSpec {
                 .map(String::from)
                 .to_vec(),
             address: None,
-            second_network: false,
-            decoys: Vec::new(),
+            more_interfaces: Vec::new(),
             uid: 0,
             gid: 0,
             passwd: None,
@@ -139,7 +144,7 @@ impl HostSpec {
     /// of it.
     #[must_use]
     pub fn second_network(mut self) -> Self {
-        self.second_network = true;
+        self.more_interfaces.push(MoreInterface::SecondNetwork);
         self
     }
 
@@ -147,7 +152,7 @@ impl HostSpec {
     /// leaves on every node alike.
     #[must_use]
     pub fn decoy(mut self, name: impl Into<String>, address: Ipv4Addr) -> Self {
-        self.decoys.push((name.into(), address));
+        self.more_interfaces.push(MoreInterface::Decoy(name.into(), address));
         self
     }
 
