@@ -160,7 +160,7 @@ pub fn listed(words: &[&str], most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{matches, size};
+    use super::{listed, listed, matches, size};
 
     #[test]
     fn sizes() {
