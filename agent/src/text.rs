@@ -160,7 +160,7 @@ pub fn listed(words: &[&str], most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{listed, listed, matches, size};
+    use super::{listed, matches, size};
 
     #[test]
     fn sizes() {

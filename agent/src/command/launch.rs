@@ -77,10 +77,10 @@ async fn launch(
 ) -> Result<Option<Facts>, Failure> {
     let mut events = Events::watch(guarded)?;
     let reaper = Reaper::start()?;
-    let own_host = Arc::new(config.own.clone());
+    let own = Arc::new(config.own.clone());
     let gathering = async {
         match &config.reach {
-            Some(reach) => stage::gather(&config.hosts, reach, &own_host).await,
+            Some(reach) => stage::gather(&config.hosts, reach, &own).await,
             None => Ok(Vec::new()),
         }
     };
@@ -95,9 +95,9 @@ async fn launch(
     };
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
-    let own = network::own_report(&config, &ready, &reaper).await?;
-    network::require(&config, &ready, &own)?;
-    let fabric = network::choose(&config, &ready, &own)?;
+    let here = network::own_report(&config, &ready, &reaper).await?;
+    network::require(&config, &ready, &here)?;
+    let fabric = network::choose(&config, &ready, &here)?;
     let request = stage::request(&config, &ready, fabric, run_dir.path());
     let plan = build(&request)?;
     if config.dry_run {
@@ -110,7 +110,8 @@ async fn launch(
     run_dir.write(&plan)?;
     plan.fabric.iter().for_each(|line| say(&format!("fabric: {line}")));
     plan.notes.iter().for_each(|note| say(note));
-    let fleet = Arc::new(Fleet::new(ready, own_host, config.heartbeat, &events.sender));
+    let pods = stage::pods(&ready, &config.env);
+    let fleet = Arc::new(Fleet::new(ready, own, config.heartbeat, &events.sender));
     let launch = Launch {
         expected: stage::expected(&config, &plan, &request.hosts, &fleet),
         listener: engine::listen(&request.socket)?,
@@ -123,5 +124,7 @@ async fn launch(
     };
     let mut witness = Witness::new(config.mpirun.family);
     let over = crate::launch::run::run(launch, events, &mut witness, journal).await?;
-    Ok(Some(witness.facts(&over.ending, &over.said, &over.last_words, &config.rules)))
+    let mut facts = witness.facts(&over.ending, &over.said, &over.last_words, &config.rules);
+    facts.name_pods(&pods);
+    Ok(Some(facts))
 }

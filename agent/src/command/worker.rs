@@ -29,6 +29,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<Class, Failure> {
             accept_env: args.accept_env,
             orphan_grace: args.orphan_grace,
             grace: args.grace,
+            heartbeat: args.heartbeat.into(),
         },
     };
     block_on(serve(config, guarded))

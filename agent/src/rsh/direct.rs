@@ -21,6 +21,7 @@ use crate::discovery::lookup::Lookup;
 use crate::exit::Explain;
 use crate::ids::HostName;
 use crate::ssh::client::{Connection, DialError, HostKeys, Login};
+use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::keys;
 use crate::ssh::options::{Family, RshOptions};
 use crate::ssh::remote::{ExecEvent, ExecEvents, ExecStdin};
@@ -78,7 +79,7 @@ fn login(options: &RshOptions, env: &Environment) -> Result<Login, Box<Outcome>>
     };
     let user = options.user.clone().unwrap_or_else(|| user_name(env));
     let host = options.host_name.clone().unwrap_or_else(|| options.host.to_string());
-    Ok(Login { key, user, host_keys, host })
+    Ok(Login { key, user, host_keys, host, heartbeat: Heartbeat::default() })
 }
 
 fn port(options: &RshOptions, env: &Environment) -> Result<u16, Box<Outcome>> {

@@ -8,6 +8,7 @@ use russh::Sig;
 pub mod client;
 pub mod control;
 pub mod control_channel;
+pub mod heartbeat;
 pub mod keys;
 pub mod lines_channel;
 pub mod options;

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::Worker;
 use super::session::{Handler, Link};
 use crate::exit::{Class, Explain};
+use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::keys::JobKey;
 use crate::ssh::wire::{self, Brake};
 
@@ -90,9 +91,10 @@ pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError>
     addresses.iter().map(open).collect()
 }
 
-/// What russh needs to know to serve with `key` as host key.
+/// What russh needs to know to serve with `key` as host key; a client that is silent for longer than
+/// `heartbeat` allows is given up.
 #[must_use]
-pub fn config(key: &JobKey) -> Arc<Config> {
+pub fn config(key: &JobKey, heartbeat: Heartbeat) -> Arc<Config> {
     Arc::new(Config {
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: Duration::from_secs(1),
@@ -105,7 +107,7 @@ pub fn config(key: &JobKey) -> Arc<Config> {
         preferred: wire::algorithms(),
         max_auth_attempts: 6,
         inactivity_timeout: None,
-        keepalive_interval: Some(wire::KEEPALIVE),
+        keepalive_interval: Some(heartbeat.worker_keepalive()),
         keepalive_max: wire::KEEPALIVE_MISSES,
         nodelay: true,
         ..Config::default()
@@ -114,7 +116,7 @@ pub fn config(key: &JobKey) -> Arc<Config> {
 
 /// Accepts until the platform stops the worker; returns the connections that are open then.
 pub async fn accept(listener: TcpListener, worker: Arc<Worker>) -> JoinSet<()> {
-    let config = config(worker.key());
+    let config = config(worker.key(), worker.heartbeat());
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     let mut connections = JoinSet::new();
     loop {
