@@ -250,8 +250,12 @@ fn starts_fail(install: Install) {
     });
     let scene = Scene { install, cluster };
     let pi = "/opt/app";
-    let on = |host, words| {
-        Expected { class: "command-not-found", code: 86, rank: None, host: Some(host), words }
+    let on = |host, words| Expected {
+        class: "command-not-found",
+        code: 86,
+        rank: None,
+        host: Some(host),
+        words,
     };
     let launch = scene.launch_words(&[], &[pi]);
     scene.ends("a daemon is missing", &launch, &on("pi-worker-2", &[]));

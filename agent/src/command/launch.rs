@@ -95,7 +95,7 @@ async fn launch(
     };
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
-    let here = network::own_report(&config, &ready, &reaper).await?;
+    let here = network::own_report(&config, &ready, &reaper).await;
     network::require(&config, &ready, &here)?;
     let fabric = network::choose(&config, &ready, &here)?;
     let request = stage::request(&config, &ready, fabric, run_dir.path());

@@ -126,7 +126,7 @@ pub fn choose(wanted: Wanted, family: Family, members: &[Member<'_>]) -> Result<
             fabric.wishes = setting.interfaces();
         }
     }
-    if let Some(network) = network.as_ref().filter(|network| network.one().is_none()) {
+    if let Some(network) = network.as_ref().filter(|network| network.names_differ()) {
         fabric.warnings.extend(setting.left_out(network));
     }
     Ok(fabric)

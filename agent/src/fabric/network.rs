@@ -34,6 +34,11 @@ impl Network {
         (self.interfaces.len() == 1 && !self.nameless).then_some(first)
     }
 
+    /// Whether hosts are known to have different names for it.
+    pub(super) fn names_differ(&self) -> bool {
+        self.interfaces.len() > 1
+    }
+
     /// All names, separated by commas, where a variable can hold them.
     pub(super) fn names(&self) -> Option<String> {
         let names: Vec<&str> = self.interfaces.iter().map(String::as_str).collect();

@@ -16,23 +16,21 @@ use crate::ids::HostName;
 use crate::plan::Fabric;
 use crate::process::reaper::Reaper;
 use crate::readiness::wait::{Link, Ready};
+use crate::text::say;
 
-/// What this machine has: all of it where ranks run here, else its addresses.
-///
-/// # Errors
-/// Ranks run here, and a driver hangs.
-pub async fn own_report(
-    config: &LaunchConfig,
-    ready: &[Ready],
-    reaper: &Reaper,
-) -> Result<Report, Failure> {
+/// What this machine has: all of it where ranks run here, else its addresses. Takes no longer than
+/// [`collect::LIMIT`]; a driver that hangs costs a warning.
+pub async fn own_report(config: &LaunchConfig, ready: &[Ready], reaper: &Reaper) -> Report {
     let works = ready.is_empty() || ready.iter().any(|host| matches!(host.link, Link::Here));
     let asked = config.require.is_some() || (config.fabric != Wanted::None && ready.len() > 1);
     if works && asked {
         let roots = Roots::default();
-        return Ok(collect::report(&roots, &config.env, reaper, Resolve::Nothing).await?);
+        match collect::report(&roots, &config.env, reaper, Resolve::Nothing).await {
+            Ok(report) => return report,
+            Err(error) => say(&format!("warning: failed to {error}: what is here is not known")),
+        }
     }
-    Ok(Report { interfaces: own_interfaces(), ..Report::default() })
+    Report { interfaces: own_interfaces(), ..Report::default() }
 }
 
 /// The interfaces that have an address, as far as the kernel's list of addresses tells them.
