@@ -7,6 +7,15 @@ use std::time::Duration;
 use lab::{Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, Output};
 use muster_tests::{LONG, muster};
 
+/// A file of rules with a class that is none.
+const RULES: &str = r#"[[rule]]
+name = "mine"
+class = "nonsense"
+strength = "end"
+match = ["boom!!"]
+says = "It went off."
+"#;
+
 /// Within a second, on a machine that does nothing else.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
@@ -27,7 +36,7 @@ fn host(lab: &Lab, change: impl Fn(HostSpec) -> HostSpec) -> Host {
         .file(file("/etc/h/twice", "w0 slots=2\nw1\n# again\nw0 slots=3\n"))
         .file(file("/etc/h/empty", "# nobody\n\n"))
         .file(file("/etc/h/word", "w0 slots=2 color=red\n"))
-        .file(file("/etc/h/rules", "[[rule]]\nname = \"x\"\nclass = \"nonsense\"\n"))
+        .file(file("/etc/h/rules", RULES))
         .file(file("/etc/h/one", "localhost slots=2\n"))
         .file(file("/bin/ls-mpirun", "#!/bin/sh\necho ls 9.1\n").mode(0o755))
         .env("MUSTER_KEY_DIR", "/keys");
@@ -141,7 +150,9 @@ fn hosts_and_flags() {
             (
                 "muster launch --rules /etc/h/rules -- true",
                 89,
-                "TBD",
+                "error: failed to read the rules
+                 /etc/h/rules:3: there is no class 'nonsense'
+                 hint: a rule needs name, class (muster explain lists them), strength (note, echo, banner, end, likely, cause, proof), match and says; `muster explain --help` shows one",
             ),
             (
                 "MUSTER_GRACE=soon muster launch -- true",
