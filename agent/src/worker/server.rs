@@ -91,8 +91,8 @@ pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError>
     addresses.iter().map(open).collect()
 }
 
-/// What russh needs to know to serve with `key` as host key; a client that is silent for longer than
-/// `heartbeat` allows is given up.
+/// What russh needs to know to serve with `key`, and what is derived from it, as host keys; a client that is
+/// silent for longer than `heartbeat` allows is given up.
 #[must_use]
 pub fn config(key: &JobKey, heartbeat: Heartbeat) -> Arc<Config> {
     Arc::new(Config {
@@ -100,7 +100,7 @@ pub fn config(key: &JobKey, heartbeat: Heartbeat) -> Arc<Config> {
         auth_rejection_time: Duration::from_secs(1),
         // The first question of every OpenSSH client is "none"; it costs nothing to say no at once.
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: vec![key.private().as_ref().clone()],
+        keys: key.derived().into_iter().chain([key.private()]).map(|key| (**key).clone()).collect(),
         window_size: wire::WINDOW,
         maximum_packet_size: wire::PACKET,
         channel_buffer_size: wire::CHANNEL_MESSAGES,
