@@ -7,6 +7,7 @@
 //! config    arguments + environment   -> settings      every problem at once
 //! discovery names, DNS, hostfile      -> hosts
 //! readiness dial, authenticate, hello -> ready hosts   or each missing host with its reason
+//! fabric    what all hosts have       -> network       variables of each MPI; pure
 //! plan      ready hosts + settings    -> plan          hostfile, argv, env; pure
 //! launch    plan, then events         -> responses     a pure state machine, one loop around it
 //! outcome   facts + lines             -> verdict       pure; rules are data
@@ -26,6 +27,7 @@ pub mod config;
 pub mod devices;
 pub mod discovery;
 pub mod exit;
+pub mod fabric;
 pub mod ids;
 pub mod image;
 pub mod launch;

@@ -21,6 +21,7 @@ const FLOW: [&str; 22] = [
     "plan",
     "process",
     "devices",
+    "fabric",
     "discovery",
     "output",
     "rank",
