@@ -26,6 +26,7 @@ pub mod devices;
 pub mod discovery;
 pub mod exit;
 pub mod ids;
+pub mod image;
 pub mod launch;
 pub mod outcome;
 pub mod output;

@@ -5,13 +5,16 @@
 
 use russh::Sig;
 
+pub mod access;
 pub mod client;
+pub mod config_text;
 pub mod control;
 pub mod control_channel;
 pub mod keys;
 pub mod lines_channel;
 pub mod options;
 pub mod remote;
+pub mod sshd_options;
 pub mod wire;
 
 /// A signal's name on the wire; russh knows twelve of them by type and the rest by name.

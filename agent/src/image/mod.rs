@@ -1,0 +1,5 @@
+//! What makes an image one of muster's: the names under which it is called.
+//!
+//! Must not start a job, or need one; it works in a build.
+
+pub mod install;
