@@ -107,7 +107,11 @@ impl Site {
     }
 
     /// The workers of this job, with each container changed by `change`.
-    pub(crate) fn of(install: Install, job: &MpiJob, change: impl Fn(HostSpec) -> HostSpec) -> Self {
+    pub(crate) fn of(
+        install: Install,
+        job: &MpiJob,
+        change: impl Fn(HostSpec) -> HostSpec,
+    ) -> Self {
         let shape = |spec| change(with_programs(strict(spec), install));
         let image = image_of(install);
         let up = || -> Result<Self, LabError> {

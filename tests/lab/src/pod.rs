@@ -220,7 +220,8 @@ struct Shape<'s> {
 impl Shape<'_> {
     fn options(&self) -> Result<Vec<String>> {
         let spec = self.spec;
-        let mut words = Vec::new();
+        // A kubelet makes no passwd entry for a uid that the image does not know.
+        let mut words = vec!["--passwd=false".to_owned()];
         let mut give = |name: &str, value: String| words.extend([format!("--{name}"), value]);
         give("hostname", spec.name.clone());
         give("user", format!("{}:{}", spec.uid, spec.gid));
