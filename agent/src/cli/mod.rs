@@ -9,6 +9,7 @@ mod explain;
 mod hosts;
 mod install;
 mod launch;
+mod lint_image;
 mod rank;
 mod reach;
 mod rsh;
@@ -23,6 +24,7 @@ pub use explain::{ExplainArgs, Format};
 pub use hosts::HostsArgs;
 pub use install::InstallArgs;
 pub use launch::LaunchArgs;
+pub use lint_image::{LintFormat, LintImageArgs};
 pub use rank::{OutputArgs, RankArgs};
 pub use reach::{HostArgs, ReachArgs};
 pub use rsh::RshArgs;
@@ -77,6 +79,7 @@ pub enum Command {
     Devices(DevicesArgs),
     Explain(ExplainArgs),
     Install(InstallArgs),
+    LintImage(LintImageArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

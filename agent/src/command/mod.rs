@@ -17,6 +17,7 @@ mod explain;
 mod hosts;
 mod install;
 mod launch;
+mod lint_image;
 mod rank;
 mod rsh;
 mod shell;
@@ -53,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Devices(args) => devices::run(&args).map(Class::code),
         Command::Explain(args) => explain::run(&args).map(Class::code),
         Command::Install(args) => install::run(&args).map(Class::code),
+        Command::LintImage(args) => lint_image::run(&args).map(Class::code),
         Command::Completions(args) => shell::completions(&args).map(Class::code),
         Command::Man(args) => shell::man(&args).map(Class::code),
     };

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use russh::keys::PublicKey;
-use russh::keys::ssh_key::authorized_keys::Entry;
+use russh::keys::ssh_key::Algorithm;
 use russh::keys::ssh_key::public::KeyData;
 
 use super::keys::JobKey;
@@ -119,11 +119,16 @@ fn read_list(text: &str, rsa_bits: usize) -> KeyList {
 }
 
 fn read_line(line: &str, rsa_bits: usize) -> Result<PublicKey, String> {
-    let entry: Entry = line.parse().map_err(|_| "not a public key".to_owned())?;
-    if !entry.config_opts().is_empty() {
-        return Err("its options cannot be honoured".to_owned());
-    }
-    let key = PublicKey::from(entry);
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let is_type = |word: &&str| word.parse::<Algorithm>().is_ok_and(|of| !is_other(&of));
+    let key = match &words[..] {
+        [first, key, ..] if is_type(first) => PublicKey::from_openssh(&format!("{first} {key}")),
+        words if words.iter().any(is_type) => {
+            return Err("its options cannot be honoured".to_owned());
+        }
+        _ => return Err("not a public key".to_owned()),
+    };
+    let key = key.map_err(|_| "not a public key".to_owned())?;
     if let KeyData::Rsa(rsa) = key.key_data() {
         let bits = rsa.n().as_positive_bytes().map_or(0, |bytes| {
             bytes.len() * 8 - bytes.first().map_or(0, |first| first.leading_zeros() as usize)
@@ -133,6 +138,11 @@ fn read_line(line: &str, rsa_bits: usize) -> Result<PublicKey, String> {
         }
     }
     Ok(key)
+}
+
+/// Names that this library does not know are not names of key types to us.
+fn is_other(algorithm: &Algorithm) -> bool {
+    matches!(algorithm, Algorithm::Other(_))
 }
 
 #[cfg(test)]
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn only_plain_keys_count() {
         let text = format!(
-            "# a comment\n\n{KEY} root@pi\n  {KEY}\ncommand=\"date\" {KEY}\nrestrict {KEY}\n\
+            "# a comment\n\n{KEY} root at pi # 1\n  {KEY}\ncommand=\"date\" {KEY}\nrestrict {KEY}\n\
              cert-authority {KEY}\nssh-ed25519 AAAA\nnonsense\n"
         );
         let list = read_list(&text, 1024);

@@ -19,7 +19,7 @@ use crate::exit::{Class, Explain};
 /// Where sshd looks for its configuration, and whence an `Include` begins.
 const CONFIG_DIR: &str = "/etc/ssh";
 /// Its file there.
-const CONFIG_FILE: &str = "/etc/ssh/sshd_config";
+pub const CONFIG_FILE: &str = "/etc/ssh/sshd_config";
 
 /// What sshd was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +217,14 @@ pub fn parse(
     root: bool,
 ) -> Result<Request, SshdOptionsError> {
     parse_with(words, root, Path::new(CONFIG_FILE))
+}
+
+/// Reads a configuration alone, where it is there; what a worker of any UID could do by it.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn check(file: &Path) -> Result<(), SshdOptionsError> {
+    parse_with([], false, file).map(drop)
 }
 
 /// The same, with another default for the configuration.
