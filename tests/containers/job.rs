@@ -31,7 +31,10 @@ fn endings(install: Install) {
     let said = output.stderr.as_str();
     assert_eq!(output.code(), 83, "{output:?}");
     assert!(said.contains("on pi-worker-1 was killed by the kernel's OOM killer"), "{said}");
-    assert!(said.contains("1 kills counted; the memory limit was 600.0 MiB, the most in use "), "{said}");
+    assert!(
+        said.contains("1 kills counted; the memory limit was 600.0 MiB, the most in use "),
+        "{said}"
+    );
     let message = launcher.termination_message();
     assert!(message.starts_with("verdict  host-oom, exit code 83"), "{message}");
     site.left_nothing(&site.workers);
