@@ -27,6 +27,7 @@ fn host(lab: &Lab, change: impl Fn(HostSpec) -> HostSpec) -> Host {
         .file(file("/etc/h/twice", "w0 slots=2\nw1\n# again\nw0 slots=3\n"))
         .file(file("/etc/h/empty", "# nobody\n\n"))
         .file(file("/etc/h/word", "w0 slots=2 color=red\n"))
+        .file(file("/etc/h/rules", "[[rule]]\nname = \"x\"\nclass = \"nonsense\"\n"))
         .file(file("/etc/h/one", "localhost slots=2\n"))
         .file(file("/bin/ls-mpirun", "#!/bin/sh\necho ls 9.1\n").mode(0o755))
         .env("MUSTER_KEY_DIR", "/keys");
@@ -121,6 +122,23 @@ fn hosts_and_flags() {
                 89,
                 "error: invalid value 'x' for '--port <PORT>': expected a port from 0 to 65535
                  hint: the value is that of MUSTER_PORT in the environment",
+            ),
+            (
+                "MUSTER_HEARTBEAT=1ms muster launch -- true",
+                89,
+                "error: invalid value '1ms' for '--heartbeat <TIME>': expected 100ms or more
+                 hint: the value is that of MUSTER_HEARTBEAT in the environment",
+            ),
+            (
+                "muster launch --grace 500years -- true",
+                89,
+                "error: invalid value '500years' for '--grace <TIME>': expected a year or less
+                 hint: add --help instead for what can be given",
+            ),
+            (
+                "muster launch --rules /etc/h/rules -- true",
+                89,
+                "TBD",
             ),
             (
                 "MUSTER_GRACE=soon muster launch -- true",

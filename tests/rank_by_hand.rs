@@ -50,6 +50,9 @@ fn lines_know_their_rank(desk: &Host, install: Install) {
         let failing = mpirun(install, &[]).args([&program, "exit", "3", "2", "after-finalize"]);
         let output = desk.run(failing, LONG).unwrap();
         assert_eq!(output.code(), 3, "{output:?}");
+        // Each wrapper is alone: the rank that failed says so, and nobody else.
+        let verdicts = output.stderr.matches("verdict  ").count();
+        assert_eq!(verdicts, 1, "{output:?}");
     }
 }
 

@@ -62,6 +62,7 @@ impl Scene {
         let report = self.cluster.launcher.run(Cmd::sh(format!("cat {REPORT}")), LONG).unwrap();
         let verdict: Value = serde_json::from_str(&report.stdout)
             .unwrap_or_else(|error| panic!("{story}: {error}: {output:?}"));
+        agrees_with_schema(story, &verdict);
         let seen = (
             verdict["class"].as_str().unwrap(),
             output.code(),
@@ -112,10 +113,28 @@ impl Scene {
     }
 }
 
+/// A report is what its schema says, which others rely on.
+fn agrees_with_schema(story: &str, report: &Value) {
+    let schema = include_str!("../agent/docs/verdict.schema.json");
+    let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let wrong: Vec<String> = schema
+        .iter_errors(report)
+        .map(|error| format!("{} at {}", error, error.instance_path()))
+        .collect();
+    assert!(wrong.is_empty(), "{story}: {wrong:?} in {report:#}");
+}
+
 fn rank<'e>(class: &'e str, code: i32, rank: u64, words: &'e [&'e str]) -> Expected<'e> {
     let host = ["pi-worker-0", "pi-worker-1", "pi-worker-2"][usize::try_from(rank / 2).unwrap()];
     Expected { class, code, rank: Some(rank), host: Some(host), words }
 }
+
+/// The program of rank 5, not its wrapper.
+const KILL_RANK_5: &str = "for process in /proc/[0-9]*; do
+    [ \"$(cat $process/comm 2>/dev/null)\" = ranks ] || continue
+    tr '\\0' '\\n' <$process/environ | grep -qxE '(OMPI_COMM_WORLD_RANK|PMI_RANK)=5' || continue
+    kill -9 ${process#/proc/} && exit 0
+done; exit 1";
 
 /// Ranks that fail by themselves, one job after the other on the same workers.
 fn ranks_fail(install: Install) {
@@ -135,14 +154,10 @@ fn ranks_fail(install: Install) {
     // By hand: the program, whose wrapper tells.
     let launch = scene.launch(&[], &["sleep", "600"]);
     launch.wait_for_line("hello rank 5 of 6", LONG).unwrap();
-    let all = scene.cluster.workers[2].processes();
-    let program = |info: &&lab::ProcessInfo| {
-        info.cmdline.ends_with("ranks sleep 600") && !info.cmdline.contains("muster rank")
-    };
-    all.iter().find(program).unwrap().signal(Signal::SIGKILL);
-    let output = launch.output(LONG).unwrap();
-    assert!(output.stderr.contains("verdict  app-error, exit code 80"), "{output:?}");
-    assert!(output.stderr.contains("on pi-worker-2 was the first to fail: killed by SIGKILL"));
+    let killed = scene.cluster.workers[2].run(Cmd::sh(KILL_RANK_5), LONG).unwrap();
+    assert!(killed.success(), "{killed:?}");
+    let words = &["was the first to fail: killed by SIGKILL"];
+    scene.ends("kill -9 of a rank", &launch, &rank("app-error", 80, 5, words));
 
     // 200 ms apart on different hosts, the later one reported by a shorter way or not.
     let script = "r=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}; case $r in \
@@ -182,14 +197,21 @@ fn hosts_fail(install: Install) {
 }
 
 fn a_worker_is_told_to_stop(install: Install) {
-    let scene = Scene::new(install);
+    // As the pods of a Job are called, other than their hosts.
+    let job = MpiJob::new("pi", install, 3).unwrap().slots(2);
+    let cluster = Cluster::start_with(&job, |spec| match spec.short_name() {
+        "pi-worker-2" => spec.env("POD_NAME", "pi-worker-2-x7k2p"),
+        _ => spec,
+    });
+    let scene = Scene { install, cluster };
     let launch = scene.launch(&[], &["sleep", "600"]);
     launch.wait_for_line("hello rank 5 of 6", LONG).unwrap();
     scene.cluster.servers[2].signal(Signal::SIGTERM);
     let words = &["told the worker on pi-worker-2 to stop"];
     let host = Some("pi-worker-2");
     let expected = Expected { class: "evicted", code: 173, rank: None, host, words };
-    scene.ends("SIGTERM to a worker", &launch, &expected);
+    let output = scene.ends("SIGTERM to a worker", &launch, &expected);
+    assert!(output.stderr.contains("host pi-worker-2, pod pi-worker-2-x7k2p"), "{}", output.stderr);
 }
 
 /// Cut off without a packet: only the missing heartbeats tell.
@@ -228,21 +250,53 @@ fn starts_fail(install: Install) {
     });
     let scene = Scene { install, cluster };
     let pi = "/opt/app";
+    let on = |host, words| Expected {
+        class: "command-not-found",
+        code: 86,
+        rank: None,
+        host: Some(host),
+        words,
+    };
     let launch = scene.launch_words(&[], &[pi]);
-    let output = launch.output(LONG).unwrap();
-    assert_eq!(output.code(), 86, "a daemon is missing: {output:?}");
-    assert!(output.stderr.contains("verdict  command-not-found"), "{output:?}");
+    scene.ends("a daemon is missing", &launch, &on("pi-worker-2", &[]));
 
     let two = ["--hosts", "pi-worker-0.pi.default.svc:2,pi-worker-1.pi.default.svc:2"];
     let launch = scene.launch_words(&two, &[pi]);
-    let output = launch.output(LONG).unwrap();
-    assert_eq!(output.code(), 86, "the program is missing: {output:?}");
-    assert!(output.stderr.contains("pi-worker-1"), "{output:?}");
+    scene.ends("the program is missing", &launch, &on("pi-worker-1", &[]));
 
     let many = ["--hosts", "pi-worker-0.pi.default.svc:2", "-n", "9"];
     let launch = scene.launch_words(&many, &[pi]);
     let output = launch.output(LONG).unwrap();
     assert_eq!(output.code(), 85, "too many ranks: {output:?}");
+}
+
+/// What machines read: a job's states in their order with the time that each took, and the class's own
+/// code where that is wanted.
+#[test]
+fn events_and_codes() {
+    let scene = Scene::new(Install::OpenMpi4);
+    let flags = ["--events", "/tmp/events", "--exit-code", "class"];
+    let launch = scene.launch_words(&flags, &["sh", "-c", "sleep 1; exit 3"]);
+    let output = launch.output(LONG).unwrap();
+    assert_eq!(output.code(), 80, "app-error's own, not the application's 3: {output:?}");
+    let events = scene.cluster.launcher.run(Cmd::sh("cat /tmp/events"), LONG).unwrap().stdout;
+    let events: Vec<Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let states: Vec<&str> = events.iter().map(|event| event["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["queued", "waiting", "launching", "running", "failing", "ended"]);
+    let elapsed: Vec<f64> =
+        events.iter().map(|event| event["elapsed_ms"].as_f64().unwrap()).collect();
+    assert!(elapsed.is_sorted(), "{elapsed:?}");
+    let last = events.last().unwrap();
+    assert_eq!((&last["class"], &last["code"]), (&"app-error".into(), &80.into()), "{last}");
+    let phases: Vec<f64> = ["ready", "spawn", "first_rank", "all_ranks", "end"]
+        .iter()
+        .map(|phase| last["phases"][format!("{phase}_ms")].as_f64().unwrap())
+        .collect();
+    assert!(phases.is_sorted() && phases[0] > 0.0, "{last}");
+    for step in ["dns", "connect", "authenticate", "hello"] {
+        assert!(last["phases"][format!("{step}_ms")].as_f64().unwrap() >= 0.0, "{step}: {last}");
+    }
 }
 
 macro_rules! stories {

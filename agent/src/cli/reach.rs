@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::ssh::client::HostKeys;
+use crate::ssh::heartbeat::Heartbeat;
 
 /// A number of things of which there must be one at least.
 pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
@@ -19,9 +20,49 @@ fn port(text: &str) -> Result<u16, String> {
     port.ok_or_else(|| "expected a port from 1 to 65535".to_owned())
 }
 
+/// The longest time that is understood: what is added to it, or made a multiple of it, stays far from
+/// what a clock can hold.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// A duration.
 pub(super) fn time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| "expected a time such as 500ms, 30s or 10m".into())
+    time_from(Duration::ZERO, text)
+}
+
+/// A duration of `least` or more.
+pub(super) fn time_from(least: Duration, text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text)
+        .map_err(|_| "expected a time such as 500ms, 30s or 10m".to_owned())?;
+    match time {
+        _ if time < least => Err(format!("expected {} or more", humantime::format_duration(least))),
+        _ if time > LONGEST => Err("expected a year or less".into()),
+        _ => Ok(time),
+    }
+}
+
+/// Often enough for everybody, and seldom enough for a launcher of a thousand workers.
+fn beat(text: &str) -> Result<Duration, String> {
+    time_from(Duration::from_millis(100), text)
+}
+
+/// Signs of life. A launcher and its workers do well to have the same; the environment of a job is the
+/// place for that.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct HeartbeatArgs {
+    /// Between two signs of life of a worker; the same for launch and workers
+    #[arg(long, env = "MUSTER_HEARTBEAT", default_value = "5s", value_name = "TIME",
+          value_parser = beat)]
+    pub heartbeat: Duration,
+    /// Signs of life that may be missing before the other end counts as lost
+    #[arg(long, env = "MUSTER_HEARTBEAT_MISSES", default_value = "3", value_name = "N",
+          value_parser = count)]
+    pub heartbeat_misses: NonZeroU32,
+}
+
+impl From<HeartbeatArgs> for Heartbeat {
+    fn from(args: HeartbeatArgs) -> Self {
+        Self { interval: args.heartbeat, misses: args.heartbeat_misses.get() }
+    }
 }
 
 /// Who the hosts are. Nothing given: the hostfile that the operator's environment names, else

@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::reach::{count, time};
+use super::reach::{HeartbeatArgs, time, time_from};
 use crate::outcome::ExitPolicy;
+
+/// Less is told apart from a busy machine by nothing.
+fn stall(text: &str) -> Result<Duration, String> {
+    time_from(Duration::from_secs(1), text)
+}
 
 /// How a job is watched.
 #[derive(Debug, Clone, Args)]
@@ -16,16 +21,12 @@ pub struct WatchArgs {
     #[arg(long, env = "MUSTER_GRACE", default_value = "10s", value_name = "TIME",
           value_parser = time)]
     pub grace: Duration,
-    /// Between two signs of life of a worker
-    #[arg(long, env = "MUSTER_HEARTBEAT", default_value = "5s", value_name = "TIME",
-          value_parser = time)]
-    pub heartbeat: Duration,
-    /// Signs of life that may be missing before a worker counts as lost
-    #[arg(long, default_value = "3", value_name = "N", value_parser = count)]
-    pub heartbeat_misses: std::num::NonZeroU32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub heartbeat: HeartbeatArgs,
     /// End a job in which no rank writes a line for so long and some rank uses no CPU time [default:
     /// never]
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = stall)]
     pub stall_timeout: Option<Duration>,
 }
 

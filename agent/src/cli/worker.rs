@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::reach::time;
+use super::reach::{HeartbeatArgs, time};
 
 /// A port to listen on.
 fn port(text: &str) -> Result<u16, String> {
@@ -53,6 +53,9 @@ pub struct WorkerArgs {
     #[arg(long, env = "MUSTER_ORPHAN_GRACE", default_value = "3s", value_name = "TIME",
           value_parser = time)]
     pub orphan_grace: Duration,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub heartbeat: HeartbeatArgs,
     /// Variables that a client may set for its commands (SetEnv); a trailing * matches any rest
     #[arg(
         long,

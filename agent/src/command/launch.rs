@@ -105,6 +105,7 @@ async fn launch(
     }
     run_dir.write(&plan)?;
     plan.notes.iter().for_each(|note| say(note));
+    let pods = stage::pods(&ready, &config.env);
     let fleet = Arc::new(Fleet::new(ready, own, config.heartbeat, &events.sender));
     let launch = Launch {
         expected: stage::expected(&config, &plan, &request.hosts, &fleet),
@@ -118,5 +119,7 @@ async fn launch(
     };
     let mut witness = Witness::new(config.mpirun.family);
     let over = crate::launch::run::run(launch, events, &mut witness, journal).await?;
-    Ok(Some(witness.facts(&over.ending, &over.said, &over.last_words, &config.rules)))
+    let mut facts = witness.facts(&over.ending, &over.said, &over.last_words, &config.rules);
+    facts.name_pods(&pods);
+    Ok(Some(facts))
 }

@@ -89,6 +89,7 @@ fn serve_as(options: SshdOptions, usual: WorkerArgs) -> Result<Class, Failure> {
             set_env: options.set_env,
             orphan_grace: usual.orphan_grace,
             grace: usual.grace,
+            heartbeat: usual.heartbeat.into(),
         },
     };
     block_on(serve(config, guarded))

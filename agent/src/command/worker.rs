@@ -34,6 +34,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<Class, Failure> {
             set_env: Vec::new(),
             orphan_grace: args.orphan_grace,
             grace: args.grace,
+            heartbeat: args.heartbeat.into(),
         },
     };
     block_on(serve(config, guarded))

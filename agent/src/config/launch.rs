@@ -22,7 +22,7 @@ use crate::plan::{Mpirun, Work};
 use crate::rank;
 use crate::readiness::wait::Patience;
 use crate::ssh::client::Login;
-use crate::ssh::control::Heartbeat;
+use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::keys;
 
 /// How the hosts are reached.
@@ -120,7 +120,8 @@ pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<Launch
     let hosts = problems.note(hosts(&args.hosts, &env, &own.hostname));
     let work = problems.note(Work::parse(args.command));
     let remote = hosts.as_ref().is_some_and(|hosts| hosts.list != HostList::Local);
-    let reach = if remote { problems.note(reach(&args.reach, &env)) } else { None };
+    let heartbeat = args.watch.heartbeat.into();
+    let reach = if remote { problems.note(reach(&args.reach, heartbeat, &env)) } else { None };
     // In form 2 the line's first word is the launcher.
     let named = match &work {
         Some(Work::MpirunLine(line)) => line.first().map(PathBuf::from),
@@ -140,10 +141,7 @@ pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<Launch
                 mpirun,
                 output: args.output.into(),
                 grace: args.watch.grace,
-                heartbeat: Heartbeat {
-                    interval: args.watch.heartbeat,
-                    misses: args.watch.heartbeat_misses.get(),
-                },
+                heartbeat,
                 stall: args.watch.stall_timeout,
                 rules: Arc::new(rules),
                 dry_run: args.dry_run,
@@ -203,7 +201,7 @@ pub fn wait(
     if hosts.as_ref().is_some_and(|hosts| hosts.list == HostList::Local) {
         problems.note::<()>(Err(NoHosts));
     }
-    let reach = problems.note(reach(reach_args, env));
+    let reach = problems.note(reach(reach_args, Heartbeat::default(), env));
     hosts.zip(reach).filter(|_| problems.0.is_empty()).ok_or(problems)
 }
 
@@ -239,9 +237,14 @@ pub fn hosts(
     crate::discovery::resolve(&flags, &Machine { env, hostname, root: Path::new("/") })
 }
 
-fn reach(args: &ReachArgs, env: &Environment) -> Result<Reach, keys::KeyError> {
+fn reach(
+    args: &ReachArgs,
+    heartbeat: Heartbeat,
+    env: &Environment,
+) -> Result<Reach, keys::KeyError> {
     let key = keys::find(&keys::directories(args.key_dir.as_deref(), env))?;
-    let login = Login { key, user: user_name(env), host_keys: args.host_key, host: String::new() };
+    let (user, host_keys, host) = (user_name(env), args.host_key, String::new());
+    let login = Login { key, user, host_keys, host, heartbeat };
     let patience = Patience { total: args.wait_timeout, ..Patience::default() };
     Ok(Reach { port: args.port, login, patience })
 }

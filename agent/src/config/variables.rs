@@ -64,8 +64,21 @@ variables! {
         "the unix socket to which `muster rank` sends lines and reports; `@` begins an abstract name";
     MUSTER_JOB = "MUSTER_JOB", Reads, "the user",
         "the job's name in JSON lines and templates; else the batch system's number for it";
+    MUSTER_HEARTBEAT = "MUSTER_HEARTBEAT", Reads, "the user",
+        "between two signs of life of a worker; the same for launcher and workers";
+    MUSTER_HEARTBEAT_MISSES = "MUSTER_HEARTBEAT_MISSES", Reads, "the user",
+        "signs of life that may be missing before the other end counts as lost";
+    MUSTER_GRACE = "MUSTER_GRACE", Reads, "the user",
+        "between SIGTERM and SIGKILL for the ranks of a job that ends";
+    MUSTER_TERMINATION_LOG = "MUSTER_TERMINATION_LOG", Reads, "the user",
+        "the file that Kubernetes reads the termination message from";
+    TORCHELASTIC_ERROR_FILE = "TORCHELASTIC_ERROR_FILE", Reads, "the user, torchrun",
+        "a file in which a rank leaves its exception as JSON; read when it has failed";
 
     // who and where we are
+    POD_NAME = "POD_NAME", Reads, "the user (downward API)",
+        "this pod's name, which a verdict names beside the host; Jobs and JobSets make it other than the \
+         host name";
     K_MPI_JOB_ROLE = "K_MPI_JOB_ROLE", Reads, "mpi-operator",
         "`launcher` or `worker`: this pod belongs to an MPIJob";
     JOB_COMPLETION_INDEX = "JOB_COMPLETION_INDEX", Reads, "Kubernetes (Indexed Job), JobSet",

@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::hierarchies;
@@ -14,7 +16,10 @@ use super::host::{Roots, memory};
 const LEAST: u64 = 64 * 1024;
 
 /// Where a job's files and shared memory are, mostly.
-pub const PLACES: [&str; 3] = ["/dev/shm", "/tmp", "/"];
+const PLACES: [&str; 3] = ["/dev/shm", "/tmp", "/"];
+
+/// For all of them to tell how much room they have.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// OOM kills, as the cgroup counted them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,16 +74,25 @@ fn kills(file: &Path) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// Those of `paths` whose file system has no room left.
-#[must_use]
-pub fn full(paths: &[&str]) -> Vec<String> {
-    let is_full = |path: &str| {
-        nix::sys::statvfs::statvfs(path).is_ok_and(|stat| {
-            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
-            stat.blocks() > 0 && free < LEAST
-        })
-    };
+/// The places of a job whose file system has no room left; none where that is not known in a moment.
+pub async fn full() -> Vec<String> {
+    // A network file system whose server is gone keeps a thread for as long as it likes.
+    let look = tokio::task::spawn_blocking(|| full_of(&PLACES));
+    tokio::time::timeout(LOOK, look).await.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+fn full_of(paths: &[&str]) -> Vec<String> {
+    let root = nix::unistd::geteuid().is_root();
+    let is_full = |path: &str| statvfs(path).is_ok_and(|stat| has_no_room(&stat, root));
     paths.iter().filter(|path| is_full(path)).map(|path| (*path).to_owned()).collect()
+}
+
+/// A file system that cannot be written to has none by design: that is no trouble. Root may use what is
+/// kept back from others.
+fn has_no_room(stat: &Statvfs, root: bool) -> bool {
+    let free = if root { stat.blocks_free() } else { stat.blocks_available() };
+    let writable = !stat.flags().contains(FsFlags::ST_RDONLY);
+    writable && stat.blocks() > 0 && free.saturating_mul(stat.fragment_size()) < LEAST
 }
 
 #[cfg(test)]
@@ -128,6 +142,11 @@ mod tests {
 
     #[test]
     fn a_file_system_with_room_is_not_full() {
-        assert!(full(&["/", "/no/such/place"]).is_empty());
+        assert!(full_of(&["/", "/no/such/place"]).is_empty());
+    }
+
+    #[test]
+    fn what_has_no_blocks_has_nothing_to_fill() {
+        assert!(full_of(&["/proc", "/sys"]).is_empty());
     }
 }

@@ -3,15 +3,22 @@
 //! Must not change the verdict, nor fail the job because a file cannot be written.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::exit::Class;
 use crate::outcome::{Verdict, render, report};
+use crate::output::stream::write_within;
 use crate::text::say;
 
 /// Where Kubernetes looks for a container's last words, unless it is told otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// For whoever reads a termination message from a pipe.
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// The files in which a verdict is told.
 #[derive(Debug, Clone)]
@@ -27,12 +34,9 @@ impl Files {
     pub fn write(&self, verdict: &Verdict) {
         let message = render::termination(verdict);
         match &self.termination_log {
-            Some(path) => complain(path, fs::write(path, &message)),
-            None => {
-                // Not there outside of Kubernetes, and not ours to make.
-                let log = OpenOptions::new().write(true).truncate(true).open(TERMINATION_LOG);
-                let _ = log.and_then(|mut log| log.write_all(message.as_bytes()));
-            }
+            Some(path) => complain(path, leave(path, true, &message)),
+            // Not there outside of Kubernetes, and not ours to make.
+            None => drop(leave(Path::new(TERMINATION_LOG), false, &message)),
         }
         if let Some(path) = &self.report {
             let text = report::json(verdict).map_err(io::Error::other);
@@ -48,6 +52,13 @@ pub fn tell(verdict: &Verdict) {
     }
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     say(&render::block(verdict, colour));
+}
+
+/// Writes a file, or to whatever else is there, and waits for nobody.
+fn leave(path: &Path, make: bool, message: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(make).truncate(true).custom_flags(nix::libc::O_NONBLOCK);
+    write_within(options.open(path)?.as_fd(), message.as_bytes(), LIMIT)
 }
 
 /// Writes a file so that a reader sees the old one or the new one, whole.

@@ -312,7 +312,8 @@ impl Dispatch {
             };
             return announcement.into_iter().flat_map(running).collect();
         }
-        let words = format!("{count} ranks started on {host}, which is not in the plan");
+        let ranks = if count == 1 { "rank" } else { "ranks" };
+        let words = format!("{count} {ranks} started on {host}, which is not in the plan");
         self.stop(Cause::Misplaced(words.clone()), words)
     }
 
@@ -370,12 +371,12 @@ impl Dispatch {
         let idlest = self.still.iter().max_by_key(|(_, still)| still.idle_ms);
         match idlest {
             Some((host, Still { rank, idle_ms, .. })) if silent && long(*idle_ms) => {
-                let (host, rank) = (host.clone(), *rank);
+                let (rank, seconds) = (*rank, idle_ms / 1000);
                 let words = format!(
                     "no rank has written for {} s, and rank {rank} on {host} does not compute",
                     limit.as_secs()
                 );
-                self.stop(Cause::Stalled(host, rank), words)
+                self.stop(Cause::Stalled { rank, seconds }, words)
             }
             _ => Vec::new(),
         }

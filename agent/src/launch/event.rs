@@ -176,8 +176,13 @@ pub enum Cause {
     Daemon(HostName, Ended),
     /// Ranks started, or did not, other than planned: in words.
     Misplaced(String),
-    /// No rank made progress; the one that stands out is on this host.
-    Stalled(HostName, u32),
+    /// No rank made progress.
+    Stalled {
+        /// The one that stands out.
+        rank: u32,
+        /// For how long it has used no CPU time, seconds.
+        seconds: u64,
+    },
 }
 
 /// How a launch ended, as far as the policy knows.

@@ -16,8 +16,9 @@ use crate::ids::HostName;
 use crate::readiness::wait::{Control, Link, Ready};
 use crate::relay::Report;
 use crate::ssh::client::Connection;
-use crate::ssh::control::{Heartbeat, ToLauncher, ToWorker};
+use crate::ssh::control::{ToLauncher, ToWorker};
 use crate::ssh::control_channel::{ControlReceiver, ControlSender};
+use crate::ssh::heartbeat::Heartbeat;
 
 /// For a message to be on its way.
 const TELLING: Duration = Duration::from_secs(1);
@@ -49,7 +50,7 @@ impl Fleet {
     pub fn new(
         ready: Vec<Ready>,
         own: Arc<OwnHost>,
-        patience: Heartbeat,
+        heartbeat: Heartbeat,
         events: &mpsc::Sender<Event>,
     ) -> Self {
         let mut here = HostName::from(own.hostname.as_str());
@@ -64,7 +65,7 @@ impl Fleet {
                 Link::Plain(connection) => (Some(Arc::new(connection)), None),
                 Link::Worker(connection, control) => {
                     let Control { sender, receiver, .. } = *control;
-                    tokio::spawn(listen(name.clone(), receiver, patience, events.clone()));
+                    tokio::spawn(listen(name.clone(), receiver, heartbeat, events.clone()));
                     (Some(Arc::new(connection)), Some(Arc::new(sender)))
                 }
             };
@@ -161,7 +162,11 @@ async fn listen(
     // Nobody is missed who has never promised to be heard.
     let mut patience = Duration::MAX;
     loop {
-        let Ok(message) = timeout(patience, receiver.next()).await else {
+        let message = match timeout(patience, receiver.next()).await {
+            Err(_) => timeout(heartbeat.second_look(), receiver.next()).await,
+            in_time => in_time,
+        };
+        let Ok(message) = message else {
             let loss = Loss::Silent { missed: heartbeat.misses, time: patience };
             // Nobody listens when the launch is over.
             let _ = events.send(Event::WorkerLost(host, loss)).await;

@@ -3,8 +3,9 @@
 //! Must not hold the job up: what cannot be written is left out.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::fd::{FromRawFd as _, RawFd};
+use std::io;
+use std::os::fd::{AsFd as _, FromRawFd as _, RawFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,9 +15,14 @@ use serde_json::{Map, Value, json};
 use crate::exit::{Class, Explain};
 use crate::outcome::Verdict;
 use crate::output::clock::{Micros, rfc3339};
+use crate::output::stream::write_within;
+use crate::text::say;
 
 /// The version of the objects; a field is never renamed or dropped within it.
 pub const SCHEMA: &str = "muster.event/1";
+
+/// For a reader to take one of them.
+const LIMIT: Duration = Duration::from_millis(500);
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -100,8 +106,12 @@ impl Journal {
         if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
             object.extend(more);
         }
-        // Where nobody takes it, the job goes on all the same.
-        let _ = out.write_all(format!("{object}\n").as_bytes());
+        let written = write_within(out.as_fd(), format!("{object}\n").as_bytes(), LIMIT);
+        if let Err(error) = written {
+            // What came of this object cannot be taken back, so nothing may follow it.
+            self.out = None;
+            say(&format!("warning: no more events are written: {error}"));
+        }
     }
 
     /// Writes the last one.
@@ -119,7 +129,9 @@ fn milliseconds(time: Duration) -> Value {
 
 fn open(path: &Path) -> io::Result<File> {
     let Some(fd) = path.to_str().and_then(|text| text.parse::<RawFd>().ok()) else {
-        return OpenOptions::new().create(true).append(true).open(path);
+        // A FIFO that nobody reads is an error, not a wait.
+        let flags = nix::libc::O_NONBLOCK;
+        return OpenOptions::new().create(true).append(true).custom_flags(flags).open(path);
     };
     // SAFETY: the number is only looked at; a descriptor that is not open is an error.
     let copy = unsafe { nix::libc::fcntl(fd, nix::libc::F_DUPFD_CLOEXEC, 3) };
@@ -147,5 +159,19 @@ mod tests {
         assert_eq!((&objects[1]["schema"], &objects[1]["why"]), (&SCHEMA.into(), &"x\ny".into()));
         assert!(Journal::open(Some(Path::new("987654")), Instant::now()).is_err());
         assert!(Journal::open(Some(Path::new("/no/such/dir/x")), Instant::now()).is_err());
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_reads_does_not_hold_the_job_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Journal::open(Some(&path), Instant::now()).is_err(), "nobody has it open");
+        let _reader = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path);
+        let mut journal = Journal::open(Some(&path), Instant::now()).unwrap();
+        let long = "x".repeat(1 << 20);
+        journal.state(State::Failing, json!({ "why": long }));
+        assert!(journal.out.is_none(), "given up");
+        journal.state(State::Ended, Value::Null);
     }
 }

@@ -15,7 +15,7 @@ use super::event::{Event, Stop};
 use super::fleet::Fleet;
 use super::mpirun::{Heard, carry};
 use crate::devices::host::Roots;
-use crate::devices::trouble::{OomCounter, PLACES, full};
+use crate::devices::trouble::{OomCounter, full};
 use crate::ids::HostName;
 use crate::output::Stream;
 use crate::process::reaper::Reaper;
@@ -42,6 +42,9 @@ const REPORTS: usize = 64;
 /// How long a host may keep silent about lines that it still owes, while nothing else is printed.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// The same for a host that is known to be lost: only what has arrived here is waited for.
+const RESIDUE: Duration = Duration::from_millis(200);
+
 /// The origin of what this machine's own wrappers show.
 const HERE: Origin = Origin(0);
 
@@ -51,7 +54,7 @@ pub struct Lines {
     pieces: Arc<AtomicU64>,
     /// What brings lines: one a worker, and mpirun's own.
     carriers: JoinSet<()>,
-    desks: Vec<DeskSender>,
+    desks: Vec<Desk>,
     own: Option<(watch::Sender<bool>, JoinHandle<()>)>,
     /// The ranks of this machine.
     roll: Arc<Roll>,
@@ -59,6 +62,34 @@ pub struct Lines {
     heard: Arc<Mutex<Heard>>,
     /// Hosts that have no desk, whose lines mpirun carries.
     pub without: Vec<HostName>,
+}
+
+/// The OOM kills of this machine, wherever a failure asks for them.
+#[derive(Debug, Clone)]
+pub struct Oom(Arc<Mutex<OomCounter>>);
+
+impl Oom {
+    /// Counts from now on.
+    #[must_use]
+    pub fn count() -> Self {
+        Self(Arc::new(Mutex::new(OomCounter::new(Roots::default()))))
+    }
+
+    /// Tells of those since the last time, if there were any.
+    pub async fn tell(&self, here: &HostName, events: &mpsc::Sender<Event>) {
+        let kills = self.0.lock().unwrap_or_else(PoisonError::into_inner).look();
+        if let Some(kills) = kills {
+            // Nobody listens when the launch is over.
+            let _ = events.send(Event::OomKilled(here.clone(), kills)).await;
+        }
+    }
+}
+
+/// The desk of a worker, as seen from here.
+struct Desk {
+    host: HostName,
+    sender: DeskSender,
+    lost: watch::Sender<bool>,
 }
 
 /// What came of printing.
@@ -80,6 +111,7 @@ impl Lines {
         socket: &str,
         pod_logs: bool,
         reaper: &Reaper,
+        oom: &Oom,
         events: &mpsc::Sender<Event>,
     ) -> Result<Self, PrinterError> {
         let unread = events.clone();
@@ -88,7 +120,7 @@ impl Lines {
             let _ = unread.blocking_send(Event::Stop(Stop::Pipe));
         })?);
         let roll = Arc::<Roll>::default();
-        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), events);
+        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), oom, events);
         let mut lines = Self {
             printer,
             pieces: Arc::default(),
@@ -111,19 +143,30 @@ impl Lines {
         }
         for (index, host, channel) in opening.join_all().await {
             match channel {
-                Some(channel) => lines.follow(Origin(index as u64 + 1), channel),
+                Some(channel) => lines.follow(host, Origin(index as u64 + 1), channel),
                 None => lines.without.push(host),
             }
         }
         Ok(lines)
     }
 
-    fn follow(&mut self, origin: Origin, mut channel: LinesChannel) {
-        self.desks.push(channel.desk());
+    fn follow(&mut self, host: HostName, origin: Origin, mut channel: LinesChannel) {
+        let (lost, mut is_lost) = watch::channel(false);
+        self.desks.push(Desk { host, sender: channel.desk(), lost });
         let (queue, pieces) = (self.printer.queue(), Arc::clone(&self.pieces));
         self.carriers.spawn(async move {
-            // What is not understood comes from another version or from nobody; either way it is over.
-            while let Ok(Some(message)) = channel.next().await {
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    message = channel.next() => message,
+                    _ = async { is_lost.wait_for(|lost| *lost).await.is_ok() } => {
+                        let Ok(message) = timeout(RESIDUE, channel.next()).await else { return };
+                        message
+                    }
+                };
+                // What is not understood comes from another version or from nobody; either way it is
+                // over.
+                let Ok(Some(message)) = message else { return };
                 let FromDesk::Piece(piece) = message else { continue };
                 pieces.fetch_add(1, Ordering::Relaxed);
                 if queue.send(Print::Piece(origin, piece)).await.is_err() {
@@ -131,6 +174,13 @@ impl Lines {
                 }
             }
         });
+    }
+
+    /// Notes that a host is gone: nothing more will come from it.
+    pub fn lost(&self, host: &HostName) {
+        for desk in self.desks.iter().filter(|desk| desk.host == *host) {
+            desk.lost.send_replace(true);
+        }
     }
 
     /// Passes on what mpirun prints, until it has ended and nobody else holds its output.
@@ -165,10 +215,13 @@ impl Lines {
     /// Resolves when all that ranks have written is printed, however slow its reader is. Nothing of
     /// the job may run any more.
     pub async fn finish(&mut self) -> Printed {
-        for desk in &self.desks {
+        let mut closing = JoinSet::new();
+        for desk in self.desks.iter().filter(|desk| !*desk.lost.borrow()) {
+            let sender = desk.sender.clone();
             // A host that is gone has nothing more to send.
-            let _ = timeout(OPENING, desk.close()).await;
+            closing.spawn(async move { timeout(OPENING, sender.close()).await.is_ok() });
         }
+        closing.join_all().await;
         let own = self.own.take();
         if let Some((close, _)) = &own {
             close.send_replace(true);
@@ -219,6 +272,7 @@ fn own_desk(
     here: &HostName,
     printer: &Printer,
     (roll, reaper): (&Arc<Roll>, &Reaper),
+    oom: &Oom,
     events: &mpsc::Sender<Event>,
 ) -> Option<(watch::Sender<bool>, JoinHandle<()>)> {
     let socket = RankSocket::bind(socket, "launcher")
@@ -229,7 +283,7 @@ fn own_desk(
     let reaper = reaper.clone();
     let outlets =
         Outlets { origin: HERE, roll, reaper, reports, launcher: printer.queue(), pod: None };
-    let mut oom = OomCounter::new(Roots::default());
+    let oom = oom.clone();
     let (close, closing) = watch::channel(false);
     let (here, events) = (here.clone(), events.clone());
     let task = tokio::spawn(async move {
@@ -237,10 +291,8 @@ fn own_desk(
             while let Some(report) = said.recv().await {
                 // Nobody listens when the launch is over.
                 if report.is_failure() {
-                    if let Some(kills) = oom.look() {
-                        let _ = events.send(Event::OomKilled(here.clone(), kills)).await;
-                    }
-                    let paths = full(&PLACES);
+                    oom.tell(&here, &events).await;
+                    let paths = full().await;
                     if !paths.is_empty() {
                         let _ = events.send(Event::Full(here.clone(), paths)).await;
                     }

@@ -21,7 +21,7 @@ use super::engine::Engine;
 use super::event::{Ending, Event, Response, Stop, Timer};
 use super::fleet::Fleet;
 use super::journal::{Journal, State};
-use super::lines::Lines;
+use super::lines::{Lines, Oom};
 use super::terminal;
 use super::witness::Witness;
 use crate::exit::{Failure, RuntimeError};
@@ -148,7 +148,9 @@ pub async fn run(
 ) -> Result<Over, Failure> {
     let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, heartbeat, reaper } =
         launch;
-    let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, &reaper, &events.sender).await?;
+    let oom = Oom::count();
+    let mut lines =
+        Lines::open(&fleet, &rank_socket, pod_logs, &reaper, &oom, &events.sender).await?;
     if !lines.without.is_empty() {
         let hosts: Vec<&str> = lines.without.iter().map(HostName::short).collect();
         say(&format!("warning: mpirun carries the lines of {}", hosts.join(", ")));
@@ -173,7 +175,7 @@ pub async fn run(
     lines.follow_mpirun(&mut mpirun, &after_exit);
     let group = mpirun.id.pid;
     let _terminal = terminal::lend(group);
-    report_end(mpirun, exited, events.sender.clone());
+    report_end(mpirun, exited, (oom, fleet.here().clone()), events.sender.clone());
     watch_here(fleet.here(), lines.roll(), heartbeat, &events.sender);
 
     let (sender, roll) = (events.sender.clone(), lines.roll());
@@ -185,8 +187,10 @@ pub async fn run(
         };
         tracing::debug!(?event);
         witness.see(&event, Micros::from(SystemTime::now()));
-        if matches!(event, Event::Rank(_, Report::Started(..))) {
-            journal.reached("first_rank");
+        match &event {
+            Event::Rank(_, Report::Started(..)) => journal.reached("first_rank"),
+            Event::WorkerLost(host, _) => lines.lost(host),
+            _ => {}
         }
         for response in dispatch.handle(event) {
             tracing::debug!(?response);
@@ -262,7 +266,12 @@ fn start(plan: &Plan, reaper: &Reaper) -> Result<Child, Failure> {
     Ok(spawn(reaper, command)?)
 }
 
-fn report_end(mpirun: Child, exited: watch::Sender<bool>, events: mpsc::Sender<Event>) {
+fn report_end(
+    mpirun: Child,
+    exited: watch::Sender<bool>,
+    (oom, here): (Oom, HostName),
+    events: mpsc::Sender<Event>,
+) {
     tokio::spawn(async move {
         let status = match mpirun.exit.await {
             Ok(exited) => exited.status,
@@ -272,6 +281,9 @@ fn report_end(mpirun: Child, exited: watch::Sender<bool>, events: mpsc::Sender<E
             }
         };
         exited.send_replace(true);
+        if matches!(status, WaitStatus::Signaled { .. }) {
+            oom.tell(&here, &events).await;
+        }
         let _ = events.send(Event::MpirunEnded(status)).await;
     });
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not run the job; each stage hands its result to the next.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::num::NonZeroU32;
@@ -17,7 +18,7 @@ use super::fleet::Fleet;
 use super::journal::Journal;
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
-use crate::config::variables::ABSTRACT;
+use crate::config::variables::{ABSTRACT, POD_NAME};
 use crate::devices::host::{Roots, cpus};
 use crate::devices::net;
 use crate::devices::own::OwnHost;
@@ -130,6 +131,21 @@ pub fn plan_hosts(ready: &[Ready], flag: Option<NonZeroU32>) -> Vec<PlanHost> {
             }
         })
         .collect()
+}
+
+/// The pods that are called otherwise than their hosts, by the short names of those.
+#[must_use]
+pub fn pods(ready: &[Ready], env: &Environment) -> BTreeMap<String, String> {
+    let named = ready.iter().filter_map(|host| {
+        let pod = match &host.link {
+            Link::Here => env.non_empty(POD_NAME),
+            Link::Worker(_, control) => control.hello.pod.as_deref(),
+            Link::Plain(_) => None,
+        };
+        let short = host.spec.name.short();
+        pod.filter(|pod| *pod != short).map(|pod| (short.to_owned(), pod.to_owned()))
+    });
+    named.collect()
 }
 
 /// The interface over which the first remote host was reached.

@@ -42,7 +42,6 @@ pub struct Witness {
     /// When a host was first said to be in trouble.
     trouble: HashMap<HostName, Micros>,
     told: Option<Micros>,
-    stalled: Option<u64>,
 }
 
 impl Witness {
@@ -58,7 +57,6 @@ impl Witness {
             elastic: Vec::new(),
             trouble: HashMap::new(),
             told: None,
-            stalled: None,
         }
     }
 
@@ -99,10 +97,8 @@ impl Witness {
             Event::WorkerStopping(host, _) | Event::AgentEnded(host, _) => {
                 self.trouble.entry(host.clone()).or_insert(now);
             }
-            Event::Still(_, still) => {
-                self.stalled = still.map(|still| still.idle_ms / 1000);
-            }
-            Event::MpirunEnded(_)
+            Event::Still(..)
+            | Event::MpirunEnded(_)
             | Event::Timer(_)
             | Event::AgentCalled(_)
             | Event::AgentStopped(_)
@@ -146,7 +142,7 @@ impl Witness {
         let mut scanner = Scanner::new(Arc::clone(rules));
         // What those say whom a killed mpirun left behind, and how they end, is no reason of its end.
         let left_behind = ending.cause.is_none() && is_killed(ending.mpirun);
-        let said = if left_behind { b"" } else { said };
+        let (said, last_words) = if left_behind { (&b""[..], &[][..]) } else { (said, last_words) };
         if left_behind {
             self.ranks.clear();
         }
@@ -213,9 +209,8 @@ impl Witness {
                     hint: None,
                 });
             }
-            Some(Cause::Stalled(_, rank)) => {
-                let seconds = self.stalled.unwrap_or(0);
-                facts.stall = Some(Stall { seconds, rank: Some(*rank) });
+            Some(Cause::Stalled { rank, seconds }) => {
+                facts.stall = Some(Stall { seconds: *seconds, rank: Some(*rank) });
             }
         }
         facts.ranks = self.ranks;
@@ -245,6 +240,7 @@ fn rank_end(host: &HostName, hello: &Hello, status: WaitStatus, told: bool, at: 
         rank: identity.rank,
         local_rank: identity.local_rank,
         host: host.short().to_owned(),
+        pod: None,
         pid: hello.pid,
         program: hello.command.clone(),
         status,

@@ -2,6 +2,8 @@
 //!
 //! Must not decide anything; `classify` does.
 
+use std::collections::BTreeMap;
+
 use crate::exit::{Class, Explain};
 use crate::outcome::scan::Finding;
 use crate::output::clock::Micros;
@@ -26,6 +28,22 @@ pub struct Facts {
     pub elastic: Vec<ElasticError>,
     /// What the rules found in the output of mpirun and the ranks.
     pub findings: Vec<Finding>,
+}
+
+impl Facts {
+    /// Names the pod beside each host that has one of another name; `pods` is by the hosts' short names.
+    pub fn name_pods(&mut self, pods: &BTreeMap<String, String>) {
+        for end in &mut self.ranks {
+            end.pod = pods.get(&end.host).cloned();
+        }
+        for event in &mut self.hosts {
+            event.pod = pods.get(&event.host).cloned();
+        }
+        for finding in &mut self.findings {
+            let host = finding.culprit.host.as_ref();
+            finding.culprit.pod = host.and_then(|host| pods.get(host)).cloned();
+        }
+    }
 }
 
 /// Who a rank is, and where it ran.
@@ -64,6 +82,8 @@ pub struct RankEnd {
     pub local_rank: Option<u32>,
     /// Its host.
     pub host: String,
+    /// Its pod, where it is called otherwise.
+    pub pod: Option<String>,
     /// Its process, in the host's PID namespace.
     pub pid: i32,
     /// The program, with its arguments, bounded.
@@ -88,7 +108,7 @@ impl RankEnd {
             rank: Some(self.rank),
             local_rank: self.local_rank,
             host: Some(self.host.clone()),
-            pod: None,
+            pod: self.pod.clone(),
         }
     }
 }

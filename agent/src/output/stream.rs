@@ -134,6 +134,14 @@ pub fn write_slices(
     Ok(())
 }
 
+/// Writes everything within `limit`, to whatever it is.
+///
+/// # Errors
+/// As of write(2); `TimedOut` where nobody takes it.
+pub fn write_within(fd: BorrowedFd<'_>, bytes: &[u8], limit: Duration) -> io::Result<()> {
+    write_hurried(fd, bytes, &mut Hurry::new(&AtomicBool::new(true), limit))
+}
+
 /// Waits until the descriptor can be written to. A signal ends the wait early, without an error.
 fn writable(fd: BorrowedFd<'_>, left: Option<Duration>) -> io::Result<()> {
     let timeout = match left {

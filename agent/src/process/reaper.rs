@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal as listen};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::status::WaitStatus;
 use super::tree::ProcessId;
@@ -131,13 +131,12 @@ struct Shared {
     orphans: AtomicU64,
     /// The last orphans that ended, the latest last.
     adopted: Mutex<VecDeque<(i32, Exited)>>,
+    /// Rings when another one has ended.
+    orphaned: Notify,
 }
 
 /// Ends of orphans that are remembered.
 const REMEMBERED: usize = 256;
-
-/// Between two looks for an orphan whose end is awaited.
-const LOOK: Duration = Duration::from_millis(5);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, HashMap<i32, oneshot::Sender<Exited>>> {
@@ -152,6 +151,7 @@ impl Shared {
             adopted.pop_front();
         }
         adopted.push_back((pid, exited));
+        self.orphaned.notify_waiters();
     }
 
     /// Reaps all that have ended.
@@ -220,18 +220,24 @@ impl Reaper {
     /// How a process ended whose parent died before it could tell, and who therefore became ours; none
     /// where that is not seen within `limit`.
     pub async fn adopted(&self, pid: i32, limit: Duration) -> Option<Exited> {
-        let deadline = tokio::time::Instant::now() + limit;
-        loop {
-            let found = {
-                let adopted = &self.shared.adopted;
-                let adopted = adopted.lock().unwrap_or_else(PoisonError::into_inner);
-                adopted.iter().rev().find(|(of, _)| *of == pid).map(|(_, exited)| *exited)
-            };
-            if found.is_some() || tokio::time::Instant::now() >= deadline {
-                return found;
+        let look = || {
+            let adopted = &self.shared.adopted;
+            let adopted = adopted.lock().unwrap_or_else(PoisonError::into_inner);
+            adopted.iter().rev().find(|(of, _)| *of == pid).map(|(_, exited)| *exited)
+        };
+        let ended = async {
+            loop {
+                // From here on every end rings, so none falls between the look and the wait.
+                let orphaned = self.shared.orphaned.notified();
+                tokio::pin!(orphaned);
+                orphaned.as_mut().enable();
+                match look() {
+                    Some(exited) => return exited,
+                    None => orphaned.await,
+                }
             }
-            tokio::time::sleep(LOOK).await;
-        }
+        };
+        tokio::time::timeout(limit, ended).await.ok()
     }
 
     /// Sends a signal to a child that was started here; `false` where it has ended.

@@ -1,7 +1,7 @@
 //! The desk of a host: takes the connections of wrappers and hands on what comes.
 //!
-//! A wrapper connects twice, for its reports and for its lines, so that a report never waits behind
-//! lines that nobody reads. Must not hold more than one frame of each.
+//! A wrapper connects twice, for its reports and for its lines, so that the reports of a host never wait
+//! behind lines that nobody reads; its own end it tells when those are taken. Must not hold more than one frame of each.
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
@@ -64,16 +64,16 @@ pub struct Outlets {
 pub async fn serve(socket: RankSocket, outlets: Outlets, mut closing: watch::Receiver<bool>) {
     let mut wrappers = JoinSet::new();
     let mut next = 0;
-    let mut take = |stream, wrappers: &mut JoinSet<()>| {
+    let mut take = |(stream, wrapper), wrappers: &mut JoinSet<()>| {
         next += 1;
-        wrappers.spawn(attend(stream, Source(next), outlets.clone()));
+        wrappers.spawn(attend(stream, wrapper, Source(next), outlets.clone()));
     };
     loop {
         tokio::select! {
             // What has connected already is taken before the desk closes.
             biased;
             accepted = socket.accept(), if wrappers.len() < MOST => match accepted {
-                Ok(stream) => take(stream, &mut wrappers),
+                Ok(peer) => take(peer, &mut wrappers),
                 // Out of descriptors: wrappers end and give some back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
@@ -86,7 +86,7 @@ pub async fn serve(socket: RankSocket, outlets: Outlets, mut closing: watch::Rec
     wrappers.join_all().await;
 }
 
-async fn attend(mut stream: UnixStream, source: Source, outlets: Outlets) {
+async fn attend(mut stream: UnixStream, wrapper: i32, source: Source, outlets: Outlets) {
     let mut frames = Frames::default();
     let mut pipes = Vec::new();
     let first = timeout(HELLO_LIMIT, async {
@@ -104,7 +104,7 @@ async fn attend(mut stream: UnixStream, source: Source, outlets: Outlets) {
         }
     };
     match hello.carries {
-        Carries::Reports => report(stream, frames, source, hello, &outlets).await,
+        Carries::Reports => report(stream, frames, source, (wrapper, hello), &outlets).await,
         Carries::Lines => show(stream, frames, source, (&hello, payload), pipes, &outlets).await,
     }
 }
@@ -135,12 +135,15 @@ async fn report(
     mut stream: UnixStream,
     mut frames: Frames,
     source: Source,
-    hello: Box<Hello>,
+    (wrapper, hello): (i32, Box<Hello>),
     outlets: &Outlets,
 ) {
-    let program = hello.pid;
+    // In a pid namespace of its own (a container within this one) it does not know its number here, nor
+    // that of its program.
+    let program = Some(hello.pid).filter(|_| hello.wrapper == wrapper);
+    let rank = hello.identity.as_ref().map(|identity| identity.rank);
+    outlets.roll.started(source, rank, wrapper, program);
     let started = Report::Started(source, hello);
-    outlets.roll.note(&started);
     if outlets.reports.send(started).await.is_err() {
         return;
     }
@@ -153,12 +156,14 @@ async fn report(
     };
     let ended = match ended {
         Some(ended) => Some(ended),
-        None => adopted(program, outlets).await.map(Box::new),
+        None => match program {
+            Some(program) => adopted(program, outlets).await.map(Box::new),
+            None => None,
+        },
     };
-    let ended = Report::Ended(source, ended);
-    outlets.roll.note(&ended);
+    outlets.roll.ended(source);
     // Nobody listens any more where the launch is over.
-    let _ = outlets.reports.send(ended).await;
+    let _ = outlets.reports.send(Report::Ended(source, ended)).await;
 }
 
 /// The end of a program whose wrapper was killed, if the program itself was not.

@@ -11,8 +11,10 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Report, Source};
-use crate::process::tree::Tree;
+use super::Source;
+use crate::process::tree::{ProcessId, Tree};
+
+const PROC: &str = "/proc";
 
 /// The ranks of one launch on this host.
 #[derive(Debug)]
@@ -32,9 +34,11 @@ struct Inner {
 #[derive(Debug)]
 struct Running {
     rank: Option<u32>,
-    wrapper: i32,
-    program: i32,
-    /// CPU time of the program and its descendants, clock ticks.
+    /// None: it has ended already.
+    wrapper: Option<ProcessId>,
+    /// None: it has ended already, or its number here is not known.
+    program: Option<ProcessId>,
+    /// CPU time of the wrapper and its descendants, clock ticks.
     ticks: u64,
     /// When that was last seen to grow.
     moved: Instant,
@@ -64,26 +68,19 @@ impl Roll {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes who runs.
-    pub fn note(&self, report: &Report) {
+    /// Notes that a program runs, by the numbers of this pid namespace.
+    pub fn started(&self, source: Source, rank: Option<u32>, wrapper: i32, program: Option<i32>) {
+        let look_up = |pid| ProcessId::look_up(Path::new(PROC), pid).ok();
+        let (wrapper, program) = (look_up(wrapper), program.and_then(look_up));
+        let now = Instant::now();
         let mut inner = self.lock();
-        match report {
-            Report::Started(source, hello) => {
-                let now = Instant::now();
-                inner.wrote = now;
-                let running = Running {
-                    rank: hello.identity.as_ref().map(|identity| identity.rank),
-                    wrapper: hello.wrapper,
-                    program: hello.pid,
-                    ticks: 0,
-                    moved: now,
-                };
-                inner.running.insert(*source, running);
-            }
-            Report::Ended(source, _) => {
-                inner.running.remove(source);
-            }
-        }
+        inner.wrote = now;
+        inner.running.insert(source, Running { rank, wrapper, program, ticks: 0, moved: now });
+    }
+
+    /// Notes that it has ended.
+    pub fn ended(&self, source: Source) {
+        self.lock().running.remove(&source);
     }
 
     /// Notes that a rank has written something.
@@ -98,11 +95,12 @@ impl Roll {
         let mut inner = self.lock();
         inner.told = Some(number);
         for running in inner.running.values() {
-            // Gone only where they have just ended. A killed wrapper could not tell how it ended.
-            if signal != Signal::SIGKILL {
-                let _ = kill(Pid::from_raw(running.wrapper), signal);
+            // A killed wrapper could not tell how its program ended.
+            let wrapper =
+                running.wrapper.filter(|_| signal != Signal::SIGKILL || running.program.is_none());
+            for process in wrapper.into_iter().chain(running.program) {
+                send(process, signal);
             }
-            let _ = kill(Pid::from_raw(running.program), signal);
         }
     }
 
@@ -118,10 +116,10 @@ impl Roll {
         if inner.running.is_empty() {
             return None;
         }
-        let tree = Tree::read(Path::new("/proc")).ok()?;
+        let tree = Tree::read(Path::new(PROC)).ok()?;
         let now = Instant::now();
         for running in inner.running.values_mut() {
-            let ticks = tree.cpu_below(running.program);
+            let ticks = running.wrapper.map_or(0, |wrapper| tree.cpu_below(wrapper.pid));
             if ticks != running.ticks {
                 (running.ticks, running.moved) = (ticks, now);
             }
@@ -130,5 +128,58 @@ impl Roll {
         let ranks = inner.running.values().filter_map(|running| Some((running, running.rank?)));
         let (running, rank) = ranks.min_by_key(|(running, _)| running.moved)?;
         Some(Stillness { wrote, rank, moved: running.moved })
+    }
+}
+
+/// Sends a signal to the very process, not to another one that got its number.
+fn send(process: ProcessId, signal: Signal) {
+    if ProcessId::look_up(Path::new(PROC), process.pid).is_ok_and(|now| now == process) {
+        // Gone only where it has just ended.
+        let _ = kill(Pid::from_raw(process.pid), signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn sleeper() -> (Child, i32) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        (child, pid)
+    }
+
+    #[test]
+    fn only_the_process_that_was_noted_is_signalled() {
+        let ((mut program, pid), (mut other, other_pid)) = (sleeper(), sleeper());
+        let roll = Roll::default();
+        roll.started(Source(1), Some(0), 0, Some(pid));
+        // As if the number of an ended program had been given to `other`.
+        let later = ProcessId { pid: other_pid, start: 1 };
+        roll.lock().running.get_mut(&Source(1)).unwrap().wrapper = Some(later);
+        roll.signal(nix::libc::SIGTERM);
+        assert_eq!(program.wait().unwrap().signal(), Some(nix::libc::SIGTERM));
+        assert!(other.try_wait().unwrap().is_none(), "it has another start time");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(roll.told(), Some(nix::libc::SIGTERM));
+    }
+
+    #[test]
+    fn a_wrapper_is_killed_only_where_its_program_is_not_known() {
+        let ((mut wrapper, wrapper_pid), (mut program, pid)) = (sleeper(), sleeper());
+        let roll = Roll::default();
+        roll.started(Source(1), Some(0), wrapper_pid, Some(pid));
+        roll.signal(nix::libc::SIGKILL);
+        assert_eq!(program.wait().unwrap().signal(), Some(nix::libc::SIGKILL));
+        assert!(wrapper.try_wait().unwrap().is_none());
+        roll.ended(Source(1));
+        roll.started(Source(2), Some(0), wrapper_pid, None);
+        roll.signal(nix::libc::SIGKILL);
+        assert_eq!(wrapper.wait().unwrap().signal(), Some(nix::libc::SIGKILL));
+        assert!(roll.still().is_some());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It has an abstract name (unix(7)): nothing is left behind on any file system, a read-only root is no
 //! hindrance, and every host of a job can have the same one, so that a launcher that hands its own
-//! environment on to the ranks (Hydra) does no harm. Who may connect is decided by the user id of the
-//! peer. Must not read what a wrapper says.
+//! environment on to the ranks (Hydra) does no harm. Who may connect is decided by what the kernel says of
+//! the peer. Must not read what a wrapper says.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -52,16 +52,19 @@ impl RankSocket {
         &self.name
     }
 
-    /// The next peer that may connect: of our own user, or root.
+    /// The next peer that may connect, and its process id here: of our own user, or root, and of this
+    /// container. Pods on the host's network share abstract names and may share a user id, but the
+    /// kernel gives their processes no number that means anything here.
     ///
     /// # Errors
     /// Out of descriptors.
-    pub async fn accept(&self) -> io::Result<UnixStream> {
+    pub async fn accept(&self) -> io::Result<(UnixStream, i32)> {
         let uid = nix::unistd::geteuid().as_raw();
         loop {
             let (stream, _) = self.listener.accept().await?;
-            if stream.peer_cred().is_ok_and(|peer| peer.uid() == uid || peer.uid() == 0) {
-                return Ok(stream);
+            let peer = stream.peer_cred().ok().filter(|peer| [uid, 0].contains(&peer.uid()));
+            if let Some(pid) = peer.and_then(|peer| peer.pid()).filter(|pid| *pid > 0) {
+                return Ok((stream, pid));
             }
         }
     }

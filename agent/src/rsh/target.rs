@@ -16,6 +16,7 @@ use crate::discovery::lookup::Lookup;
 use crate::exit::{Class, Explain};
 use crate::ids::HostName;
 use crate::ssh::client::{Connection, DialError, HostKeys, Login};
+use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::keys::{self, JobKey, KeyError};
 use crate::ssh::options::{Family, RshOptions};
 
@@ -98,7 +99,10 @@ impl Target {
         let user = options.user.clone().unwrap_or_else(|| user_name(env));
         let host = options.host_name.clone().unwrap_or_else(|| options.host.to_string());
         let (key, more) = our_keys(options, env, &host, &user)?;
-        let login = |key| Login { key, user: user.clone(), host_keys, host: host.clone() };
+        let login = |key| {
+            let (user, host, heartbeat) = (user.clone(), host.clone(), Heartbeat::default());
+            Login { key, user, host_keys, host, heartbeat }
+        };
         let others = more.into_iter().map(login).collect();
         Ok(Self { host: HostName::from(host.as_str()), ports, login: login(key), others })
     }

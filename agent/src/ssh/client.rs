@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::control::{self, FrameError};
 use super::control_channel::{ControlReceiver, ControlSender};
+use super::heartbeat::Heartbeat;
 use super::keys::JobKey;
 use super::lines_channel::LinesChannel;
 use super::remote::Exec;
@@ -45,6 +46,8 @@ pub struct Login {
     pub host_keys: HostKeys,
     /// The host's name, by which known_hosts may list it; its address counts as well.
     pub host: String,
+    /// When a silent server is given up.
+    pub heartbeat: Heartbeat,
 }
 
 /// Why a host could not be connected to; the words are the host's state in the progress line.
@@ -200,8 +203,9 @@ impl Connection {
         let (brake, (ended, ended_rx)) = (Brake::default(), watch::channel(None));
         let key = Arc::clone(login.key.private());
         let user = login.user.clone();
+        let config = config(login.heartbeat);
         let handler = Handler { login, peer, brake: brake.clone(), ended };
-        let mut handle = timeout_at(deadline, client::connect_stream(config(), stream, handler))
+        let mut handle = timeout_at(deadline, client::connect_stream(config, stream, handler))
             .await
             .map_err(|_| DialError::TimedOut("exchanging keys"))?
             .map_err(handshake_error)?;
@@ -326,13 +330,13 @@ impl Connection {
     }
 }
 
-fn config() -> Arc<client::Config> {
+fn config(heartbeat: Heartbeat) -> Arc<client::Config> {
     Arc::new(client::Config {
         window_size: wire::WINDOW,
         maximum_packet_size: wire::PACKET,
         channel_buffer_size: wire::CHANNEL_MESSAGES,
         preferred: wire::algorithms(),
-        keepalive_interval: Some(wire::KEEPALIVE),
+        keepalive_interval: Some(heartbeat.client_keepalive()),
         keepalive_max: wire::KEEPALIVE_MISSES,
         nodelay: true,
         ..client::Config::default()

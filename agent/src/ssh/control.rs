@@ -3,7 +3,7 @@
 //! Must not act on a message; it says what can be said, and how it travels.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
@@ -40,6 +40,9 @@ pub struct Hello {
     pub version: String,
     /// The kernel's host name.
     pub hostname: String,
+    /// The name of its pod, where `POD_NAME` says it.
+    #[serde(default)]
+    pub pod: Option<String>,
     /// Where its muster lies, as it would have to be called there.
     #[serde(default)]
     pub muster: Option<String>,
@@ -73,23 +76,6 @@ pub struct RankSeen {
     pub size: Option<u32>,
     /// In the host's own pid namespace.
     pub pid: i32,
-}
-
-/// How often workers give signs of life, and when they are given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// Between two of them.
-    pub interval: Duration,
-    /// How many in a row may be missing.
-    pub misses: u32,
-}
-
-impl Heartbeat {
-    /// How long a worker may be silent.
-    #[must_use]
-    pub fn patience(self) -> Duration {
-        self.interval * self.misses
-    }
 }
 
 /// For how long the ranks of a host have not done anything.

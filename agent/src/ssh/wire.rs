@@ -10,11 +10,8 @@ use std::time::Duration;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg};
 use russh::{Preferred, cipher, compression, kex};
 
-/// How often a silent peer is asked for a sign of life.
-pub const KEEPALIVE: Duration = Duration::from_millis(3500);
-
-/// How many unanswered questions make a peer lost: after 14 s, one interval beyond the last of them. A worker that
-/// is cut off has then cleared up, with its orphan grace, soon after the launcher has given it up.
+/// How many keep-alives may stay unanswered; [`Heartbeat`](super::heartbeat::Heartbeat) says how often
+/// they are sent.
 pub const KEEPALIVE_MISSES: usize = 3;
 
 /// Window of a channel in bytes: what a peer may send before it is granted more.

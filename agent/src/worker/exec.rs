@@ -70,7 +70,12 @@ pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
             return;
         }
     };
-    match status.map(|Exited { status, .. }| status) {
+    let status = status.map(|Exited { status, .. }| status);
+    if status.is_ok_and(|status| !status.success()) {
+        // First, so that whoever hears of the end knows the reason: a daemon may be what was killed.
+        link.worker.tell_of_oom(id).await;
+    }
+    match status {
         Ok(WaitStatus::Exited(code)) => {
             let _ = write.exit_status(code.into()).await;
         }

@@ -3,6 +3,7 @@
 //! Must not guess: what cannot be found out is said to be unknown.
 
 use crate::config::env::Environment;
+use crate::config::variables::POD_NAME;
 use crate::devices::host::{Roots, cpus, memory};
 use crate::devices::mpirun;
 use crate::devices::own::own_host;
@@ -27,6 +28,7 @@ pub fn hello(env: &Environment) -> Hello {
     Hello {
         version: crate::VERSION.to_owned(),
         hostname: own_host().hostname,
+        pod: env.non_empty(POD_NAME).map(str::to_owned),
         muster: std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned)),
         mpi,
         cpus: cpus.unwrap_or(1.0),

@@ -16,7 +16,7 @@ use crate::config::variables::MUSTER_RANK_SOCKET;
 use crate::devices::collect::{self, Resolve};
 use crate::devices::host::Roots;
 use crate::devices::report::Report;
-use crate::devices::trouble::{OomCounter, PLACES, full};
+use crate::devices::trouble::{OomCounter, full};
 use crate::process::end::{Ended, end, settle};
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
@@ -26,6 +26,7 @@ use crate::relay::printer::{Print, Printer};
 use crate::relay::roll::Roll;
 use crate::ssh::access::Access;
 use crate::ssh::control::{Hello, ToLauncher};
+use crate::ssh::heartbeat::Heartbeat;
 use crate::text::matches;
 
 pub mod as_sshd;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// Between SIGTERM and SIGKILL when the platform stops this worker.
     pub grace: Duration,
+    /// When a silent peer counts as lost.
+    pub heartbeat: Heartbeat,
 }
 
 /// Between SIGTERM and SIGKILL for processes whose launcher is gone: nobody waits for them.
@@ -138,6 +141,12 @@ impl Worker {
     #[must_use]
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// When a silent peer counts as lost.
+    #[must_use]
+    pub fn heartbeat(&self) -> Heartbeat {
+        self.settings.heartbeat
     }
 
     /// What it says of itself, once its devices are known.
@@ -245,7 +254,7 @@ impl Worker {
     /// Tells the launcher what may be the reason for a failure here.
     pub async fn tell_of_trouble(&self, connection: ConnectionId) {
         self.tell_of_oom(connection).await;
-        let paths = full(&PLACES);
+        let paths = full().await;
         if !paths.is_empty() {
             self.tell_launcher(connection, ToLauncher::Full { paths }).await;
         }

@@ -19,6 +19,7 @@ use super::Worker;
 use super::session::{Handler, Link};
 use crate::exit::{Class, Explain};
 use crate::ssh::access::Access;
+use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::wire::{self, Brake};
 use crate::text::say;
 
@@ -114,9 +115,10 @@ pub fn listen(addresses: &[SocketAddr], needs: Needs) -> Result<Vec<TcpListener>
     Ok(told.collect())
 }
 
-/// What russh needs to know to serve with the host keys of `access`.
+/// What russh needs to know to serve with the host keys of `access`; a client that is silent for
+/// longer than `heartbeat` allows is given up.
 #[must_use]
-pub fn config(access: &Access) -> Arc<Config> {
+pub fn config(access: &Access, heartbeat: Heartbeat) -> Arc<Config> {
     Arc::new(Config {
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: Duration::from_secs(1),
@@ -129,7 +131,7 @@ pub fn config(access: &Access) -> Arc<Config> {
         preferred: wire::algorithms(),
         max_auth_attempts: 6,
         inactivity_timeout: None,
-        keepalive_interval: Some(wire::KEEPALIVE),
+        keepalive_interval: Some(heartbeat.worker_keepalive()),
         keepalive_max: wire::KEEPALIVE_MISSES,
         nodelay: true,
         ..Config::default()
@@ -138,7 +140,7 @@ pub fn config(access: &Access) -> Arc<Config> {
 
 /// Accepts until the platform stops the worker; returns the connections that are open then.
 pub async fn accept(listener: TcpListener, worker: Arc<Worker>) -> JoinSet<()> {
-    let config = config(worker.access());
+    let config = config(worker.access(), worker.heartbeat());
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     let mut connections = JoinSet::new();
     loop {

@@ -21,6 +21,7 @@ fn rank(rank: u32, host: &str, status: WaitStatus, at: u64, stderr: &str) -> Ran
         rank,
         local_rank: Some(rank % 2),
         host: host.into(),
+        pod: None,
         pid: 100,
         program: "./train".into(),
         status,
