@@ -106,7 +106,7 @@ fn policies_know_the_exit_codes() {
 #[test]
 fn a_fault_is_found() {
     let dir = tempfile::tempdir().unwrap();
-    for (file, good, bad, says) in [
+    let faults = [
         (
             "mpijob/openmpi.yaml",
             "slotsPerWorker: 2",
@@ -129,14 +129,21 @@ fn a_fault_is_found() {
             "podSelector:\n    match",
             "match",
         ),
-    ] {
+    ];
+    let name = |number: usize| dir.path().join(format!("{number}.yaml"));
+    for (number, (file, good, bad, _)) in faults.iter().enumerate() {
         let text = std::fs::read_to_string(Path::new(EXAMPLES).join(file)).unwrap();
         assert!(text.contains(good), "{file} has no {good:?}");
-        let path = dir.path().join("manifest.yaml");
-        std::fs::write(&path, text.replacen(good, bad, 1)).unwrap();
-        let output = check([path.as_path()]);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && stderr.contains(says), "{file}, {bad}: {stderr}");
+        std::fs::write(name(number), text.replacen(good, bad, 1)).unwrap();
+    }
+    let names: Vec<_> = (0..faults.len()).map(name).collect();
+    let output = check(names.iter().map(PathBuf::as_path));
+    assert!(!output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    for (name, (file, _, bad, says)) in names.iter().zip(faults) {
+        let name = name.display().to_string();
+        let found = stderr.lines().any(|line| line.starts_with(&name) && line.contains(says));
+        assert!(found, "{file}, {bad}: no {says:?} of {name} in\n{stderr}");
     }
     assert!(parses(&["worker", "--ports", "1"]).is_err());
     assert!(parses(&["launch", "--slots", "none", "--", "x"]).is_err());

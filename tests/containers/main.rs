@@ -3,5 +3,6 @@
 //!
 //! Skipped only where podman cannot run, and then says so; never in CI.
 
+mod dropin;
 mod job;
 mod site;

@@ -76,18 +76,20 @@ pub(crate) fn with_programs(spec: HostSpec, install: Install) -> HostSpec {
     spec.bind(dir, "/opt/job").env("OMPI_MCA_mpi_yield_when_idle", "1")
 }
 
-/// Starts containers of one image with one command, and waits until they serve and are named.
+/// Starts containers of one image with one command, waits for the line by which each says that it serves, and
+/// publishes their names.
 pub(crate) fn serve(
     pods: &Pods,
     specs: Vec<HostSpec>,
     image: &str,
     command: &PodCommand,
+    ready: &str,
 ) -> Result<Vec<Pod>, LabError> {
     let started: Result<Vec<_>, _> =
         specs.iter().map(|spec| pods.start(spec, image, command)).collect();
     let started = started?;
     for pod in &started {
-        pod.process.wait_for_line("READY", LONG)?;
+        pod.process.wait_for_line(ready, LONG)?;
         pod.publish()?;
     }
     Ok(started)
@@ -119,7 +121,7 @@ impl Site {
             let pods = Pods::new(&lab)?;
             let specs = job.all_workers().into_iter().map(&shape).collect();
             let worker = format!("{image}-worker");
-            let workers = serve(&pods, specs, &worker, &PodCommand::default())?;
+            let workers = serve(&pods, specs, &worker, &PodCommand::default(), "READY")?;
             let launcher = shape(job.launcher());
             Ok(Self { pods, workers, launcher, image, lab })
         };

@@ -54,7 +54,13 @@ def main(files):
     faults = 0
     for file in files:
         with open(file, encoding="utf-8") as text:
-            for document in yaml.load_all(text, Loader=Strict):
+            try:
+                documents = list(yaml.load_all(text, Loader=Strict))
+            except yaml.YAMLError as error:
+                print(f"{file}: {' '.join(str(error).split())}", file=sys.stderr)
+                faults += 1
+                continue
+            for document in documents:
                 for fault in check(document):
                     print(f"{file}: {document.get('kind')}: {fault}", file=sys.stderr)
                     faults += 1
@@ -93,7 +99,7 @@ def by_schema(document, where):
     try:
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
     except kubernetes_validate.ValidationError as error:
-        yield f"{where}{'.'.join(str(part) for part in error.path)}: {error.message}"
+        yield f"{where}{'.'.join(str(part) for part in error.path)}: {' '.join(error.message.split())}"
 
 
 def by_model(document, model):
@@ -101,7 +107,7 @@ def by_model(document, model):
     try:
         read = model.from_dict(document).to_dict()
     except ValueError as error:
-        yield str(error)
+        yield " ".join(str(error).split())
         return
     yield from lost(document, read, "")
 
