@@ -47,7 +47,7 @@ fn stock_pi(install: Install) {
     let launcher = shape(job.launcher());
     let command = PodCommand::program("mpirun", ["-n", "2", "/home/mpiuser/pi"]);
     let output = run(&pods, &launcher, &image, &command);
-    assert!(output.success() && output.stdout.contains("pi is about 3.14159"), "{output:?}");
+    assert!(output.success() && output.stdout.contains("pi is 3.14159265"), "{output:?}");
     let command = PodCommand::program("mpirun", ["-n", "4", "/opt/job/ranks", "hello"]);
     let output = run(&pods, &launcher, &image, &command);
     assert!(output.success(), "{output:?}");

@@ -5,4 +5,5 @@
 
 mod dropin;
 mod job;
+mod kube;
 mod site;

@@ -31,6 +31,7 @@ pub struct Pods {
     site: Arc<Site>,
     count: AtomicUsize,
     started: Mutex<Vec<String>>,
+    played: Mutex<Vec<String>>,
 }
 
 /// A running (or ended) container.
@@ -53,7 +54,13 @@ impl Pods {
         let site = Arc::clone(lab.site());
         let net = site.switch.net().try_clone().doing(|| "keep the network".into())?;
         let podman = Arc::new(Podman::new(net, site.home.path(), site.home.id())?);
-        Ok(Self { podman, site, count: AtomicUsize::new(0), started: Mutex::default() })
+        Ok(Self {
+            podman,
+            site,
+            count: AtomicUsize::new(0),
+            started: Mutex::default(),
+            played: Mutex::default(),
+        })
     }
 
     /// Starts a container of `image` with the arguments in `command`, or, with `entrypoint`, with all of `command` in
@@ -77,22 +84,7 @@ impl Pods {
             .chain([format!("localhost/muster-test/{image}")])
             .chain(words);
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(container.clone());
-        let path = std::env::var("PATH").unwrap_or_default();
-        let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
-        let cache = crate::mpi::cache().display().to_string();
-        let launch = Launch {
-            command: Cmd::from_iter(argv),
-            env: [("PATH", path), ("HOME", home), ("MUSTER_CACHE", cache)]
-                .map(|(name, value)| (name.to_owned(), value))
-                .to_vec(),
-            privileges: Privileges::lab(),
-            cgroups: Vec::new(),
-            first: false,
-            reaps: false,
-            logs: self.site.home.path().join("logs").join(&container),
-        };
-        let podman = Arc::clone(&self.podman);
-        let process = launch.start(move || namespace::enter_net(podman.net()))?;
+        let process = self.spawn(argv, &container)?;
         Ok(Pod {
             process,
             name: spec.name.clone(),
@@ -106,12 +98,69 @@ impl Pods {
     }
 }
 
+impl Pods {
+    /// Runs a manifest of one Pod with one container, which is named `container` in it, by `podman kube play`. Its name
+    /// must begin with [`Pods::prefix`]. The Pod's process is then `podman logs --follow`.
+    pub fn play(&self, manifest: &Path, pod: &str, container: &str) -> Result<Pod> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let address = address_of(number);
+        let full = format!("{}{pod}", self.prefix());
+        self.played.lock().unwrap_or_else(PoisonError::into_inner).push(full.clone());
+        let file = manifest.display().to_string();
+        let ip = address.to_string();
+        let words = ["kube", "play", "--network", self.podman.network(), "--ip", &ip, &file];
+        self.podman.run(&words.map(String::from))?;
+        let container = format!("{full}-{container}");
+        let follow = ["logs", "--follow", &container].map(String::from);
+        let argv = [podman::script().display().to_string()].into_iter().chain(follow);
+        Ok(Pod {
+            process: self.spawn(argv, &container)?,
+            name: pod.into(),
+            full_name: pod.into(),
+            address,
+            termination_log: PathBuf::new(),
+            container,
+            podman: Arc::clone(&self.podman),
+            site: Arc::clone(&self.site),
+        })
+    }
+
+    /// What the names of pods begin with, so that no other lab has them.
+    pub fn prefix(&self) -> String {
+        format!("lab-{}-", self.site.home.id())
+    }
+
+    /// Starts podman in the lab's network, as a process to watch.
+    fn spawn(&self, argv: impl IntoIterator<Item = String>, name: &str) -> Result<Proc> {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let home = std::env::var("HOME").unwrap_or_else(|_| "/root".into());
+        let cache = crate::mpi::cache().display().to_string();
+        let launch = Launch {
+            command: Cmd::from_iter(argv),
+            env: [("PATH", path), ("HOME", home), ("MUSTER_CACHE", cache)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec(),
+            privileges: Privileges::lab(),
+            cgroups: Vec::new(),
+            first: false,
+            reaps: false,
+            logs: self.site.home.path().join("logs").join(name),
+        };
+        let podman = Arc::clone(&self.podman);
+        launch.start(move || namespace::enter_net(podman.net()))
+    }
+}
+
 impl Drop for Pods {
     fn drop(&mut self) {
         let started =
             std::mem::take(&mut *self.started.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Err(error) = self.podman.remove(&started) {
-            eprintln!("lab: failed to {error}");
+        let played =
+            std::mem::take(&mut *self.played.lock().unwrap_or_else(PoisonError::into_inner));
+        for removed in [self.podman.remove(&started), self.podman.remove_pods(&played)] {
+            if let Err(error) = removed {
+                eprintln!("lab: failed to {error}");
+            }
         }
     }
 }
@@ -153,9 +202,9 @@ impl Pod {
         self.address
     }
 
-    /// Publishes its full name in the lab's DNS.
+    /// Publishes its full name in the lab's DNS, in place of an earlier container of this name.
     pub fn publish(&self) -> Result<()> {
-        self.site.dns.publish(&self.full_name, self.address)
+        self.site.dns.change(&self.full_name, self.address)
     }
 
     /// `podman kill`: SIGKILL to the first process, and so to all.
@@ -177,6 +226,12 @@ impl Pod {
     /// Waits for the end of the container, and for what it wrote.
     pub fn output(&self, limit: Duration) -> Result<Output> {
         self.process.output(limit)
+    }
+
+    /// Waits for the end of the container, on podman's word; returns its exit code.
+    pub fn exit_code(&self) -> Result<String> {
+        let words = ["wait", &self.container].map(String::from);
+        self.podman.run(&words).map(|code| code.trim().to_owned())
     }
 
     /// What the container has left as its termination message.
@@ -225,9 +280,6 @@ impl Shape<'_> {
         let mut give = |name: &str, value: String| words.extend([format!("--{name}"), value]);
         give("hostname", spec.name.clone());
         give("user", format!("{}:{}", spec.uid, spec.gid));
-        // The machine's own limits may be too low for podman's defaults.
-        give("ulimit", "nofile=1024:1024".into());
-        give("ulimit", "nproc=4096:4096".into());
         give("shm-size", spec.shm.to_string());
         if matches!(spec.caps, Caps::None) {
             give("cap-drop", "ALL".into());

@@ -8,8 +8,14 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::{namespace, tool};
 
-/// The subnet of a lab's containers; its first address is the bridge's.
+/// The subnet of a lab's containers.
 const SUBNET: &str = "10.78.0.0/16";
+
+/// The address of their bridge, where podman expects it.
+const ADDRESS: &str = "10.78.0.1/16";
+
+/// The MAC address of their bridge.
+const BRIDGE: &str = "02:4d:0a:4e:00:01";
 
 /// Marks a container as a lab's, with the lab's directory.
 const LABEL: &str = "muster-lab";
@@ -42,6 +48,17 @@ impl Podman {
         made.sweep()?;
         let words = ["network", "create", "--disable-dns", "--subnet", SUBNET, &made.network];
         made.run(&words.map(String::from))?;
+        let words = ["network", "inspect", "--format", "{{.NetworkInterface}}", &made.network];
+        let bridge = made.run(&words.map(String::from))?;
+        // Made before podman would: it leaves the bridge's own address open, which then changes whenever a container
+        // with a lower one comes or goes, and for some seconds the others send their packets to the old one.
+        let bridge = bridge.trim();
+        let lines = format!(
+            "link add {bridge} address {BRIDGE} type bridge\n\
+             addr add {ADDRESS} dev {bridge}\n\
+             link set {bridge} up\n"
+        );
+        namespace::in_net(&made.net, || tool::ip(&lines))?;
         Ok(made)
     }
 
@@ -57,6 +74,19 @@ impl Podman {
         let run = ["run", "--rm", "--network", &self.network, "--label"].map(String::from);
         let label = format!("{LABEL}={}", self.owner.display());
         self.networks_flag().into_iter().chain(run).chain([label]).collect()
+    }
+
+    /// The same for pods, each with its containers.
+    pub(crate) fn remove_pods(&self, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let words = ["pod", "rm", "--force", "--ignore", "--time", "0"].map(String::from);
+        self.run(&[&words[..], names].concat()).map(drop)
+    }
+
+    pub(crate) fn network(&self) -> &str {
+        &self.network
     }
 
     pub(crate) fn net(&self) -> &OwnedFd {
