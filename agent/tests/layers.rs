@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 /// `config` stands in two places: the environment is a value that every stage reads, the resolution of
 /// flags comes after the stages whose settings it makes.
 const FLOW: [&str; 22] = [
-    "blocks",
     "exit",
     "ids",
     "text",
@@ -21,6 +20,7 @@ const FLOW: [&str; 22] = [
     "plan",
     "process",
     "devices",
+    "fabric",
     "discovery",
     "output",
     "rank",

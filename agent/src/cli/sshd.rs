@@ -18,7 +18,9 @@ use clap::Args;
         would shut somebody out or have something else run (AllowUsers, ForceCommand, Match, …) is \
         refused, and so is what would let somebody in without a key.\n\n\
         Without a HostKey the worker shows the job's key. Without a port it listens on $MUSTER_PORT, \
-        else on 22, where ssh looks for it, and 2222, where muster does; one of them is enough.",
+        else on 22, where ssh looks for it, and 2222, where muster does; one of them is enough. Who \
+        may enter is in AuthorizedKeysFile (default: ~/.ssh/authorized_keys, else the job's key). \
+        Without -D it goes on in the background, and returns when it serves.",
     override_usage = "muster sshd [sshd options]",
     after_help = "Examples:\n  \
         muster sshd -De -f /home/mpiuser/.sshd_config\n  \

@@ -10,7 +10,7 @@ use super::{block_on, fail};
 use crate::cli::{Cli, WorkerArgs};
 use crate::config::env::Environment;
 use crate::exit::{Class, Failure};
-use crate::process::guard;
+use crate::process::{background, guard};
 use crate::ssh::sshd_options::{Request, SshdOptions, parse};
 use crate::text::{give, say};
 use crate::worker::Settings;
@@ -76,6 +76,10 @@ fn serve_as(options: SshdOptions, usual: WorkerArgs) -> Result<Class, Failure> {
     if options.check {
         return Ok(Class::Ok);
     }
+    let background = match options.foreground {
+        true => None,
+        false => Some(background::enter(options.stderr)?),
+    };
     super::log_to_stderr(u8::from(options.debug));
     let guarded = guard::enter()?;
     let config = Config {
@@ -83,6 +87,7 @@ fn serve_as(options: SshdOptions, usual: WorkerArgs) -> Result<Class, Failure> {
         needs,
         access,
         pid_file: options.pid_file,
+        background,
         hello: hello(&env),
         settings: Settings {
             accept_env: [usual.accept_env, options.accept_env].concat(),

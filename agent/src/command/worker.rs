@@ -28,6 +28,7 @@ pub(super) fn run(args: WorkerArgs) -> Result<Class, Failure> {
         needs: Needs::All,
         access: Access::of_job(key),
         pid_file: None,
+        background: None,
         hello: hello(&env),
         settings: Settings {
             accept_env: args.accept_env,

@@ -7,10 +7,10 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use bytes::Bytes;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::streams::{read, write_all};
 use super::target::Target;
 use super::{Outcome, bytes, unwritten, variables};
 use crate::config::env::Environment;
@@ -97,11 +97,10 @@ async fn over_own_connection(options: &RshOptions, env: &Environment, target: &T
 /// Carries what the command writes until it ends. Not on the runtime's own thread, which must
 /// answer the server's questions for a sign of life while nobody reads our output.
 async fn carry_output(mut events: ExecEvents) -> Outcome {
-    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     loop {
         let written = match events.next().await {
-            ExecEvent::Stdout(data) => write(&mut stdout, &data).await,
-            ExecEvent::Stderr(data) => write(&mut stderr, &data).await,
+            ExecEvent::Stdout(data) => aside(move || write_all(io::stdout(), &data)).await,
+            ExecEvent::Stderr(data) => aside(move || write_all(io::stderr(), &data)).await,
             ExecEvent::Ended(ended) => return Outcome::Ended(ended),
         };
         if let Err(error) = written {
@@ -110,28 +109,27 @@ async fn carry_output(mut events: ExecEvents) -> Outcome {
     }
 }
 
-async fn write(stream: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> io::Result<()> {
-    stream.write_all(data).await?;
-    stream.flush().await
-}
-
 /// Carries standard input to its end; what comes of it shows itself on the other side.
 async fn carry_input(input: &ExecStdin, nothing: bool) -> Infallible {
-    let mut stdin = tokio::io::stdin();
-    let mut buffer = BytesMut::new();
-    loop {
-        if nothing {
-            break;
-        }
-        buffer.reserve(CHUNK);
-        match stdin.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
-        }
-        if input.write(buffer.split().freeze()).await.is_err() {
+    while !nothing {
+        let read = aside(|| {
+            let mut buffer = vec![0; CHUNK];
+            let length = read(io::stdin(), &mut buffer)?;
+            buffer.truncate(length);
+            Ok(Bytes::from(buffer))
+        });
+        let Ok(data) = read.await else { break };
+        if data.is_empty() || input.write(data).await.is_err() {
             break;
         }
     }
     let _ = input.eof().await;
     pending().await
+}
+
+/// Does what may block on a thread that may.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::config::env::Environment;
+use crate::config::variables::{MUSTER_HOST_KEY, MUSTER_PORT};
 use crate::devices::own::user_name;
 use crate::discovery::dns::Resolver;
 use crate::discovery::lookup::Lookup;
@@ -83,13 +84,13 @@ impl Target {
     /// # Errors
     /// See [`TargetError`].
     pub fn resolve(options: &RshOptions, env: &Environment) -> Result<Self, TargetError> {
-        let host_keys = match env.non_empty("MUSTER_HOST_KEY") {
+        let host_keys = match env.non_empty(MUSTER_HOST_KEY) {
             None | Some("job") => HostKeys::Job,
             Some("known-hosts") => HostKeys::KnownHosts,
             Some("any") => HostKeys::Any,
             Some(other) => return Err(TargetError::HostKey(other.to_owned())),
         };
-        let ports = match (options.port, env.non_empty("MUSTER_PORT")) {
+        let ports = match (options.port, env.non_empty(MUSTER_PORT)) {
             (Some(port), _) => vec![port],
             (None, None) => USUAL_PORTS.to_vec(),
             (None, Some(text)) => {

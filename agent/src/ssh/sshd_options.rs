@@ -48,6 +48,8 @@ pub struct SshdOptions {
     pub check: bool,
     /// `-D` or `-d`: stay in the foreground.
     pub foreground: bool,
+    /// `-e` or `-d`: in the background too, stderr is kept.
+    pub stderr: bool,
     /// `-d`, or a LogLevel of DEBUG: say more.
     pub debug: bool,
     /// `-q`, or a LogLevel of QUIET: say nothing of what is ignored.

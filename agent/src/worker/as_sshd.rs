@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::config::env::Environment;
+use crate::config::variables::MUSTER_PORT;
 use crate::devices::own::user_name;
 use crate::exit::{Class, Explain, Failure};
 use crate::ssh::access::{Access, authorized_keys};
@@ -71,7 +72,7 @@ pub fn addresses(
     env: &Environment,
 ) -> Result<(Vec<SocketAddr>, Needs), AsSshdError> {
     let by_variable = env
-        .non_empty("MUSTER_PORT")
+        .non_empty(MUSTER_PORT)
         .map(|text| text.parse().map_err(|_| AsSshdError::Port(text.to_owned())));
     let (ports, needs) = match (&options.ports[..], by_variable.transpose()?) {
         ([], None) => (USUAL_PORTS.to_vec(), Needs::One),
@@ -252,7 +253,7 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         for name in ["id_rsa", "other"] {
             let made = std::process::Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .args(["-q", "-t", "ecdsa", "-N", "", "-f"])
                 .arg(dir.join(name))
                 .status();
             assert!(made.unwrap().success());
@@ -266,12 +267,18 @@ mod tests {
         let (found, _) = access(&options, &env).unwrap();
         assert!(found.admits(job.public()) && !found.admits(other.public()));
         assert_eq!(found.shown()[0].path(), dir.join("id_rsa"));
+        let derived = job.derived().unwrap();
+        assert!(found.admits(derived.public_key()));
+        assert_eq!(found.host_keys(), [(**derived).clone(), (**job.private()).clone()]);
 
         // A list says who may enter, and nobody else.
         std::fs::copy(dir.join("other.pub"), dir.join("authorized_keys")).unwrap();
         let (found, notes) = access(&options, &env).unwrap();
         assert!(found.admits(other.public()) && !found.admits(job.public()));
         assert!(notes.is_empty());
+        // Shown, it would be used to enter.
+        assert!(!found.admits(derived.public_key()));
+        assert_eq!(found.host_keys(), [(**job.private()).clone()]);
 
         // A list that was named must be there.
         options.authorized_keys = Some(vec!["%h/none".to_owned()]);

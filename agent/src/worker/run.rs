@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::{FAREWELL, Settings, Worker};
 use crate::exit::{Class, Failure};
+use crate::process::background::Background;
 use crate::process::end::end;
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
@@ -35,6 +36,8 @@ pub struct Config {
     pub access: Access,
     /// Where to write the number of the process to signal.
     pub pid_file: Option<PathBuf>,
+    /// Who waits until it serves, in the foreground.
+    pub background: Option<Background>,
     /// What to say of this host.
     pub hello: Hello,
     /// How to behave.
@@ -69,6 +72,9 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush());
     drop(stdout);
+    if let Some(background) = config.background {
+        background.serves();
+    }
 
     let told = stop.next().await;
     let Some(signal) = told else {

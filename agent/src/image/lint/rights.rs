@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::{Finding, Image, Level};
+use crate::config::variables::MUSTER_KEY_DIR;
 use crate::ssh::keys;
 
 /// Homes whose keys only their owner may reach by design.
@@ -27,7 +28,7 @@ pub(super) fn look(image: &Image) -> Vec<Finding> {
             .hint(format!("setcap -r {}", image.muster.display())),
         );
     }
-    let named = image.env.non_empty("MUSTER_KEY_DIR").is_some();
+    let named = image.env.non_empty(MUSTER_KEY_DIR).is_some();
     for directory in keys::directories(None, &image.env) {
         findings.extend(key_directory(image, &directory, named));
     }

@@ -41,10 +41,11 @@ fn does(letter: u8) -> Option<Does> {
         b'D' => Set(|given| given.options.foreground = true),
         b'd' => Set(|given| {
             given.options.foreground = true;
+            given.options.stderr = true;
             given.options.debug = true;
         }),
         b'E' => IgnoreValue("muster logs to stderr"),
-        b'e' => Set(|_| ()),
+        b'e' => Set(|given| given.options.stderr = true),
         b'f' => File,
         b'G' | b'T' => Refuse("muster checks the configuration with -t alone"),
         b'g' => IgnoreValue("muster gives strangers 20 s to log in"),
