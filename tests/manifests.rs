@@ -62,6 +62,11 @@ fn operators_take_the_manifests_and_muster_their_lines() {
         let words: Vec<&str> =
             found["words"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
         let ours = match words[0] {
+            // ssh's grammar takes --help for a word of the command; `containers` runs this very line too.
+            "muster" if words[1] == "rsh" => {
+                assert_eq!(words[2..], ["-o", "ConnectTimeout=3", "localhost", "true"], "{found}");
+                continue;
+            }
             "muster" => vec![words[1..].to_vec()],
             "sh" => of_script(words[2]),
             // What stands in manifests made for OpenSSH; `containers` runs this very line.

@@ -23,6 +23,10 @@ fn endings(install: Install) {
     let strict = site.workers[0].exec(strict).unwrap();
     assert_eq!(strict, "1000\nCapBnd:\t0000000000000000\nread-only\nno OpenSSH\n");
 
+    // The images' health check, also a readiness probe, is true of a worker and false where none serves.
+    let health = "muster rsh -o ConnectTimeout=3 localhost true; echo $?; \
+        muster rsh -p 2 -o ConnectTimeout=3 localhost true 2>/dev/null; echo $?";
+    assert_eq!(site.workers[0].exec(health).unwrap(), "0\n255\n");
     runs_on_all(&site);
     site.left_nothing(&site.workers);
 

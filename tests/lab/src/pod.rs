@@ -276,7 +276,8 @@ impl Shape<'_> {
     fn options(&self) -> Result<Vec<String>> {
         let spec = self.spec;
         // A kubelet makes no passwd entry for a uid that the image does not know.
-        let mut words = vec!["--passwd=false".to_owned()];
+        // An image's health check is for runtimes that have systemd or a kubelet to call it.
+        let mut words = ["--passwd=false", "--no-healthcheck"].map(String::from).to_vec();
         let mut give = |name: &str, value: String| words.extend([format!("--{name}"), value]);
         give("hostname", spec.name.clone());
         give("user", format!("{}:{}", spec.uid, spec.gid));

@@ -16,12 +16,7 @@ use nix::unistd::{chdir, pivot_root};
 use crate::cgroup::{self, Version};
 use crate::error::{Doing, Result};
 use crate::ids;
-<<<<<<< HEAD
-use crate::layer::Layer;
-=======
 use crate::layer::{Layer, overlay};
-use crate::network::GATEWAY;
->>>>>>> main
 use crate::spec::{FileSpec, HostSpec};
 
 const NONE: Option<&str> = None;
