@@ -17,10 +17,8 @@
 //! Beside the flow: `worker` is the other end of a launch, `rsh` what mpirun calls to reach a host,
 //! `rank` wraps one rank, whose lines are tagged as `output` says and take the way of `relay`; `ssh` is
 //! the wire, `process` and `devices` are what they find on their machine, `command` the glue from a
-//! subcommand to its stages, `image` the links and files that an image needs, `blocks` the allocator under all
-//! of it.
+//! subcommand to its stages, `image` the links and files that an image needs.
 
-pub mod blocks;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// `config` stands in two places: the environment is a value that every stage reads, the resolution of
 /// flags comes after the stages whose settings it makes.
-const FLOW: [&str; 23] = [
-    "blocks",
+const FLOW: [&str; 22] = [
     "exit",
     "ids",
     "text",

@@ -5,9 +5,9 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use russh::keys::PublicKey;
 use russh::keys::ssh_key::Algorithm;
 use russh::keys::ssh_key::public::KeyData;
+use russh::keys::{PrivateKey, PublicKey};
 
 use super::keys::JobKey;
 use crate::exit::{Class, Explain};
@@ -23,10 +23,12 @@ pub struct Access {
 }
 
 impl Access {
-    /// The job's key is the only one that opens the worker, and the only one that it shows.
+    /// The job's key, and the one derived from it, are the only ones that open the worker, and the only
+    /// ones that it shows.
     #[must_use]
     pub fn of_job(key: JobKey) -> Self {
-        Self { admitted: vec![key.public().clone()], shown: vec![key] }
+        let admitted = vec![key.public().clone()];
+        Self::of_lists(vec![key], admitted)
     }
 
     /// Host keys and those who may enter, told apart as sshd does; both hold one key at least.
@@ -35,15 +37,32 @@ impl Access {
         Self { shown, admitted }
     }
 
-    /// The host keys.
+    /// The keys to show: what is derived from one that may also enter comes first. A client that is shown
+    /// a derived key enters with it.
+    #[must_use]
+    pub fn host_keys(&self) -> Vec<PrivateKey> {
+        let both = self.shown.iter().flat_map(|key| {
+            let derived = key.derived().filter(|_| self.lists(key.public()));
+            derived.into_iter().chain([key.private()])
+        });
+        both.map(|key| key.as_ref().clone()).collect()
+    }
+
+    /// The files of the host keys.
     #[must_use]
     pub fn shown(&self) -> &[JobKey] {
         &self.shown
     }
 
-    /// Whether the holder of this key may enter; comments do not count.
+    /// Whether the holder of this key may enter; comments do not count. Who holds a key that may enter
+    /// holds what is derived from it.
     #[must_use]
     pub fn admits(&self, key: &PublicKey) -> bool {
+        let derived = |own: &&JobKey| own.is_derived(key) && self.lists(own.public());
+        self.lists(key) || self.shown.iter().find(derived).is_some()
+    }
+
+    fn lists(&self, key: &PublicKey) -> bool {
         self.admitted.iter().any(|admitted| admitted.key_data() == key.key_data())
     }
 }

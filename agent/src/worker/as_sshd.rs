@@ -254,7 +254,7 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         for name in ["id_rsa", "other"] {
             let made = std::process::Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .args(["-q", "-t", "ecdsa", "-N", "", "-f"])
                 .arg(dir.join(name))
                 .status();
             assert!(made.unwrap().success());
@@ -268,12 +268,18 @@ mod tests {
         let (found, _) = access(&options, &env).unwrap();
         assert!(found.admits(job.public()) && !found.admits(other.public()));
         assert_eq!(found.shown()[0].path(), dir.join("id_rsa"));
+        let derived = job.derived().unwrap();
+        assert!(found.admits(derived.public_key()));
+        assert_eq!(found.host_keys(), [(**derived).clone(), (**job.private()).clone()]);
 
         // A list says who may enter, and nobody else.
         std::fs::copy(dir.join("other.pub"), dir.join("authorized_keys")).unwrap();
         let (found, notes) = access(&options, &env).unwrap();
         assert!(found.admits(other.public()) && !found.admits(job.public()));
         assert!(notes.is_empty());
+        // Shown, it would be used to enter.
+        assert!(!found.admits(derived.public_key()));
+        assert_eq!(found.host_keys(), [(**job.private()).clone()]);
 
         // A list that was named must be there.
         options.authorized_keys = Some(vec!["%h/none".to_owned()]);

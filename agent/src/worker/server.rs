@@ -115,8 +115,8 @@ pub fn listen(addresses: &[SocketAddr], needs: Needs) -> Result<Vec<TcpListener>
     Ok(told.collect())
 }
 
-/// What russh needs to know to serve with the host keys of `access`; a client that is silent for
-/// longer than `heartbeat` allows is given up.
+/// What russh needs to know to serve with the host keys of `access`, and what is derived from them; a
+/// client that is silent for longer than `heartbeat` allows is given up.
 #[must_use]
 pub fn config(access: &Access, heartbeat: Heartbeat) -> Arc<Config> {
     Arc::new(Config {
@@ -124,7 +124,7 @@ pub fn config(access: &Access, heartbeat: Heartbeat) -> Arc<Config> {
         auth_rejection_time: Duration::from_secs(1),
         // The first question of every OpenSSH client is "none"; it costs nothing to say no at once.
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: access.shown().iter().map(|key| key.private().as_ref().clone()).collect(),
+        keys: access.host_keys(),
         window_size: wire::WINDOW,
         maximum_packet_size: wire::PACKET,
         channel_buffer_size: wire::CHANNEL_MESSAGES,
