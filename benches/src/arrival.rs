@@ -155,6 +155,6 @@ fn is_of_rank(line: &str) -> bool {
 /// Pods come in no order, but in the same in each turn.
 fn order(hosts: usize) -> impl Iterator<Item = usize> {
     // Odd, so that it meets each of a power of two once.
-    let step = hosts * 5 / 8 | 1;
+    let step = (hosts * 5 / 8) | 1;
     (0..hosts).map(move |turn| (turn * step) % hosts)
 }
