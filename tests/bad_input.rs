@@ -7,6 +7,15 @@ use std::time::Duration;
 use lab::{Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, Output};
 use muster_tests::{LONG, muster};
 
+/// A file of rules with a class that is none.
+const RULES: &str = r#"[[rule]]
+name = "mine"
+class = "nonsense"
+strength = "end"
+match = ["boom!!"]
+says = "It went off."
+"#;
+
 /// Within a second, on a machine that does nothing else.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
@@ -27,7 +36,7 @@ fn host(lab: &Lab, change: impl Fn(HostSpec) -> HostSpec) -> Host {
         .file(file("/etc/h/twice", "w0 slots=2\nw1\n# again\nw0 slots=3\n"))
         .file(file("/etc/h/empty", "# nobody\n\n"))
         .file(file("/etc/h/word", "w0 slots=2 color=red\n"))
-        .file(file("/etc/h/rules", "[[rule]]\nname = \"x\"\nclass = \"nonsense\"\n"))
+        .file(file("/etc/h/rules", RULES))
         .file(file("/etc/h/one", "localhost slots=2\n"))
         .file(file("/bin/ls-mpirun", "#!/bin/sh\necho ls 9.1\n").mode(0o755))
         .env("MUSTER_KEY_DIR", "/keys");
@@ -88,6 +97,9 @@ fn hosts_and_flags() {
         ("wait --hosts a --hostfile /etc/h/one", with("error: failed to follow the flags: --hosts and --hostfile both name the hosts", ONE_WAY)),
         ("wait", "error: failed to find hosts to wait for: no flag, variable or hostfile names any\nhint: name them with --hosts, --hostfile or --service, or mount the operator's hostfile here".into()),
         ("launch -n 0", with("error: invalid value '0' for '--np <N>': expected a number from 1 to 4294967295", HELP)),
+        ("launch --require gpu=8", with("error: invalid value 'gpu=8' for '--require <LIST>': 'gpu=8': expected one of gpus, rdma, cpus, memory, shm, memlock", HELP)),
+        ("launch --require shm=1GB", with("error: invalid value 'shm=1GB' for '--require <LIST>': 'shm=1GB': expected a size such as 512Mi or 1Gi", HELP)),
+        ("launch --fabric ib", with("error: invalid value 'ib' for '--fabric <FABRIC>'\n[possible values: auto, tcp, rdma, none]", HELP)),
         ("launch --bogus", format!("error: unexpected argument '--bogus' found\ntip: to pass '--bogus' as a value, use '-- --bogus'\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),
         ("hosts --format xml", with("error: invalid value 'xml' for '--format <FORMAT>': expected table, json, openmpi, hydra or horovod", HELP)),
         ("launch ''", format!("error: unexpected argument '' found\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),
@@ -138,7 +150,9 @@ fn hosts_and_flags() {
             (
                 "muster launch --rules /etc/h/rules -- true",
                 89,
-                "TBD",
+                "error: failed to read the rules
+                 /etc/h/rules:3: there is no class 'nonsense'
+                 hint: a rule needs name, class (muster explain lists them), strength (note, echo, banner, end, likely, cause, proof), match and says; `muster explain --help` shows one",
             ),
             (
                 "MUSTER_GRACE=soon muster launch -- true",

@@ -62,7 +62,7 @@ impl Scene {
         let report = self.cluster.launcher.run(Cmd::sh(format!("cat {REPORT}")), LONG).unwrap();
         let verdict: Value = serde_json::from_str(&report.stdout)
             .unwrap_or_else(|error| panic!("{story}: {error}: {output:?}"));
-        agrees_with_schema(story, &verdict);
+        agrees_with(VERDICT, story, &verdict);
         let seen = (
             verdict["class"].as_str().unwrap(),
             output.code(),
@@ -113,9 +113,11 @@ impl Scene {
     }
 }
 
-/// A report is what its schema says, which others rely on.
-fn agrees_with_schema(story: &str, report: &Value) {
-    let schema = include_str!("../agent/docs/verdict.schema.json");
+const VERDICT: &str = include_str!("../agent/docs/verdict.schema.json");
+const EVENT: &str = include_str!("../agent/docs/events.schema.json");
+
+/// What machines read is what its schema says.
+fn agrees_with(schema: &str, story: &str, report: &Value) {
     let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
     let wrong: Vec<String> = schema
         .iter_errors(report)
@@ -223,7 +225,7 @@ fn a_worker_falls_silent(install: Install) {
     scene.cluster.workers[1].cut().unwrap();
     let status = launch.wait(Duration::from_secs(15)).unwrap();
     assert_eq!(lab::code(status), 172, "{}", launch.tail());
-    let stderr = launch.stderr_so_far();
+    let Output { stderr, .. } = launch.output(LONG).unwrap();
     assert!(stderr.contains("verdict  worker-lost, exit code 172; a retry can help"), "{stderr}");
     assert!(
         stderr.contains("lost pi-worker-1.pi.default.svc: no sign of life for 3.0 s"),
@@ -244,21 +246,23 @@ fn starts_fail(install: Install) {
     let cluster = Cluster::start_with(&job, |spec| match spec.short_name() {
         "pi-worker-1" => spec,
         "pi-worker-2" => {
+            let spec = spec.file(app.clone());
             daemons.iter().fold(spec, |spec, name| spec.without(install.bin().join(name)))
         }
         _ => spec.file(app.clone()),
     });
     let scene = Scene { install, cluster };
     let pi = "/opt/app";
-    let on = |host, words| {
-        Expected { class: "command-not-found", code: 86, rank: None, host: Some(host), words }
+    let with = |worker| format!("pi-worker-0.pi.default.svc:2,pi-worker-{worker}.pi.default.svc:1");
+    let on = |host, rank| {
+        let (class, code, host, words) = ("command-not-found", 86, Some(host), &[]);
+        Expected { class, code, rank, host, words }
     };
-    let launch = scene.launch_words(&[], &[pi]);
-    scene.ends("a daemon is missing", &launch, &on("pi-worker-2", &[]));
+    let launch = scene.launch_words(&["--hosts", &with(2)], &[pi]);
+    scene.ends("a daemon is missing", &launch, &on("pi-worker-2", None));
 
-    let two = ["--hosts", "pi-worker-0.pi.default.svc:2,pi-worker-1.pi.default.svc:2"];
-    let launch = scene.launch_words(&two, &[pi]);
-    scene.ends("the program is missing", &launch, &on("pi-worker-1", &[]));
+    let launch = scene.launch_words(&["--hosts", &with(1)], &[pi]);
+    scene.ends("the program is missing", &launch, &on("pi-worker-1", Some(2)));
 
     let many = ["--hosts", "pi-worker-0.pi.default.svc:2", "-n", "9"];
     let launch = scene.launch_words(&many, &[pi]);
@@ -278,6 +282,7 @@ fn events_and_codes() {
     let events = scene.cluster.launcher.run(Cmd::sh("cat /tmp/events"), LONG).unwrap().stdout;
     let events: Vec<Value> =
         events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    events.iter().for_each(|event| agrees_with(EVENT, "a failing job", event));
     let states: Vec<&str> = events.iter().map(|event| event["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["queued", "waiting", "launching", "running", "failing", "ended"]);
     let elapsed: Vec<f64> =

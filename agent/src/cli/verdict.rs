@@ -44,7 +44,8 @@ pub struct VerdictArgs {
     /// Write the verdict as JSON, after agent/docs/verdict.schema.json
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write a JSON object a change of state, with timings; a number is a descriptor that is open
+    /// Write a JSON object a change of state, with timings, after agent/docs/events.schema.json; a
+    /// number is a descriptor that is open
     #[arg(long, value_name = "FILE|FD")]
     pub events: Option<PathBuf>,
     /// More rules for what lines mean, which come before the built-in ones; may be given again

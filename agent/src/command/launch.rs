@@ -15,6 +15,7 @@ use crate::launch::announce::{Files, tell};
 use crate::launch::engine;
 use crate::launch::fleet::Fleet;
 use crate::launch::journal::{Journal, State};
+use crate::launch::network;
 use crate::launch::run::{Events, Launch};
 use crate::launch::stage::{self, RunDir};
 use crate::launch::witness::{Witness, verdict};
@@ -94,7 +95,10 @@ async fn launch(
     };
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
-    let request = stage::request(&config, &ready, run_dir.path());
+    let here = network::own_report(&config, &ready, &reaper).await;
+    network::require(&config, &ready, &here)?;
+    let fabric = network::choose(&config, &ready, &here)?;
+    let request = stage::request(&config, &ready, fabric, run_dir.path());
     let plan = build(&request)?;
     if config.dry_run {
         match config.json {
@@ -104,6 +108,7 @@ async fn launch(
         return Ok(None);
     }
     run_dir.write(&plan)?;
+    plan.fabric.iter().for_each(|line| say(&format!("fabric: {line}")));
     plan.notes.iter().for_each(|note| say(note));
     let pods = stage::pods(&ready, &config.env);
     let fleet = Arc::new(Fleet::new(ready, own, config.heartbeat, &events.sender));

@@ -3,6 +3,7 @@
 //! Must not know SSH or start anything of the job.
 
 mod cgroup;
+pub mod clock;
 pub mod collect;
 pub mod gpu;
 pub mod host;
@@ -14,10 +15,11 @@ mod node;
 pub mod own;
 mod pci;
 #[cfg(test)]
-mod planted;
+pub(crate) mod planted;
 pub mod rdma;
 mod read;
 pub mod render;
 pub mod report;
+pub mod require;
 pub mod trouble;
 mod warnings;

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::dispatch::Expected;
 use super::fleet::Fleet;
 use super::journal::Journal;
+use super::network;
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
 use crate::config::variables::{ABSTRACT, POD_NAME};
@@ -27,7 +28,7 @@ use crate::discovery::dns::Resolver;
 use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
 use crate::output::Returns;
-use crate::plan::{Family, Plan, PlanHost, Request, slots};
+use crate::plan::{Fabric, Family, Plan, PlanHost, Request, slots};
 use crate::rank::protocol::Output;
 use crate::rank::{self, Color};
 use crate::readiness::callback;
@@ -82,6 +83,9 @@ pub async fn gather(
         return Err(callback::CutOff { hosts: found.cut_off }.into());
     }
     for line in disagreements(&ready) {
+        say(&format!("warning: {line}"));
+    }
+    if let Some(line) = network::clocks(&ready) {
         say(&format!("warning: {line}"));
     }
     Ok(ready)
@@ -193,7 +197,7 @@ fn wrapper(config: &LaunchConfig, ready: &[Ready]) -> Result<Vec<OsString>, Stri
 
 /// The request that the plan is made from.
 #[must_use]
-pub fn request(config: &LaunchConfig, ready: &[Ready], run_dir: &Path) -> Request {
+pub fn request(config: &LaunchConfig, ready: &[Ready], fabric: Fabric, run_dir: &Path) -> Request {
     let wrapper = wrapper(config, ready).unwrap_or_else(|why| {
         say(&format!("warning: the ranks' lines stay untagged: {why}"));
         Vec::new()
@@ -214,6 +218,7 @@ pub fn request(config: &LaunchConfig, ready: &[Ready], run_dir: &Path) -> Reques
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs")]
         local_cpus: (local_cpus.floor() as u32).max(1),
         interface: interface(ready),
+        fabric,
         hosts_from_flag: config.hosts.source.is_flag(),
         env: config.env.clone(),
     }

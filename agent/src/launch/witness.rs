@@ -94,7 +94,14 @@ impl Witness {
                 };
                 self.trouble.entry(host.clone()).or_insert(since);
             }
-            Event::WorkerStopping(host, _) | Event::AgentEnded(host, _) => {
+            Event::AgentEnded(host, remote::Ended::Status(status)) => {
+                self.trouble.entry(host.clone()).or_insert(now);
+                // A shell's codes for what it cannot find or execute: mpirun does not say on which host.
+                if matches!(status, WaitStatus::Exited(126 | 127)) {
+                    self.daemon_failed(host, now, *status);
+                }
+            }
+            Event::WorkerStopping(host, _) | Event::AgentEnded(host, remote::Ended::Lost(_)) => {
                 self.trouble.entry(host.clone()).or_insert(now);
             }
             Event::Still(..)
@@ -109,6 +116,15 @@ impl Witness {
 
     fn host(&mut self, host: &HostName, at: Micros, what: HostFact) {
         self.hosts.push(HostEvent { host: host.short().to_owned(), pod: None, at, what });
+    }
+
+    /// Notes how a daemon failed, once.
+    fn daemon_failed(&mut self, host: &HostName, at: Micros, status: WaitStatus) {
+        let what = HostFact::DaemonFailed { program: self.family.daemon().to_owned(), status };
+        let known = |event: &HostEvent| event.host == host.short() && event.what == what;
+        if !self.hosts.iter().any(known) {
+            self.host(host, at, what);
+        }
     }
 
     /// Notes how a rank ended.
@@ -190,16 +206,11 @@ impl Witness {
                 self.host(host, at(&self, host), what);
             }
             Some(Cause::Evicted(host)) => self.host(host, at(&self, host), HostFact::ToldToStop),
-            Some(Cause::Daemon(host, ended)) => {
-                let what = match ended {
-                    remote::Ended::Status(status) => HostFact::DaemonFailed {
-                        program: self.family.daemon().to_owned(),
-                        status: *status,
-                    },
-                    remote::Ended::Lost(reason) => {
-                        HostFact::ConnectionLost { reason: reason.clone() }
-                    }
-                };
+            Some(Cause::Daemon(host, remote::Ended::Status(status))) => {
+                self.daemon_failed(host, at(&self, host), *status);
+            }
+            Some(Cause::Daemon(host, remote::Ended::Lost(reason))) => {
+                let what = HostFact::ConnectionLost { reason: reason.clone() };
                 self.host(host, at(&self, host), what);
             }
             Some(Cause::Misplaced(words)) => {

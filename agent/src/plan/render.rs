@@ -22,6 +22,9 @@ pub fn text(plan: &Plan) -> String {
     let words: Vec<String> = plan.argv.iter().map(|word| quoted(word)).collect();
     line(&mut out, &format!("command   {}", words.join(" ")));
     line(&mut out, &format!("ranks     {}", ranks(plan)));
+    if let Some(fabric) = &plan.fabric {
+        line(&mut out, &format!("fabric    {fabric}"));
+    }
     for (path, content) in &plan.files {
         line(&mut out, &format!("file      {}", path.display()));
         let rows: Vec<&str> = content.lines().collect();
@@ -115,6 +118,7 @@ pub fn json(plan: &Plan) -> Value {
         "argv": argv,
         "ranks": plan.ranks,
         "placement": plan.placement,
+        "fabric": plan.fabric,
         "files": files,
         "links": links,
         "env": plan.env,
@@ -145,6 +149,8 @@ mod tests {
                 setting("KEPT", "x", true),
                 setting("LONGEST", &"x".repeat(70), false),
             ],
+            daemon_env: Vec::new(),
+            fabric: Some("TCP over eth0".into()),
             files: vec![("/run/m/hostfile".into(), "w0 slots=2\nw1 slots=2\n".into())],
             links: vec![("/run/m/rsh".into(), "/usr/bin/muster".into())],
             ranks: Some(3),
@@ -162,6 +168,7 @@ mod tests {
                 "\
 command   /usr/bin/mpirun -n 3 ./train 'a b' 'it'\\''s' ''
 ranks     3: 2 on w0, 1 on w1
+fabric    TCP over eth0
 file      /run/m/hostfile
             w0 slots=2
             w1 slots=2

@@ -13,6 +13,7 @@ use russh::keys::{PrivateKey, PublicKey, decode_secret_key};
 use super::derived::derive;
 use super::sec1;
 use crate::config::env::Environment;
+use crate::config::variables::MUSTER_KEY_DIR;
 use crate::exit::{Class, Explain};
 
 /// Names under which a key may lie in the directory. mpi-operator, Trainer and Volcano all write
@@ -144,7 +145,7 @@ pub fn directories(flag: Option<&Path>, env: &Environment) -> Vec<PathBuf> {
     if let Some(dir) = flag {
         return vec![dir.to_path_buf()];
     }
-    if let Some(dir) = env.non_empty("MUSTER_KEY_DIR") {
+    if let Some(dir) = env.non_empty(MUSTER_KEY_DIR) {
         return vec![PathBuf::from(dir)];
     }
     let home = env.non_empty("HOME").map(|home| Path::new(home).join(".ssh"));

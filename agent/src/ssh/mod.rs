@@ -5,7 +5,9 @@
 
 use russh::Sig;
 
+pub mod access;
 pub mod client;
+pub mod config_text;
 pub mod control;
 pub mod control_channel;
 mod derived;
@@ -15,6 +17,7 @@ pub mod lines_channel;
 pub mod options;
 pub mod remote;
 mod sec1;
+pub mod sshd_options;
 pub mod wire;
 
 /// A signal's name on the wire; russh knows twelve of them by type and the rest by name.

@@ -138,7 +138,7 @@ impl Layer<'_> {
     }
 }
 
-fn overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<()> {
+pub(crate) fn overlay(lower: &Path, upper: &Path, work: &Path, target: &Path) -> Result<()> {
     let options = format!(
         "lowerdir={},upperdir={},workdir={},userxattr",
         lower.display(),

@@ -3,7 +3,9 @@
 //! Runs on a thread that is already in the host's new mount, UTS and network namespaces.
 //! Must not write to the machine's disk: whatever a host changes is gone with it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use nix::unistd::{chdir, pivot_root};
 use crate::cgroup::{self, Version};
 use crate::error::{Doing, Result};
 use crate::ids;
-use crate::layer::Layer;
+use crate::layer::{Layer, overlay};
 use crate::network::GATEWAY;
 use crate::spec::{FileSpec, HostSpec};
 
@@ -91,12 +93,14 @@ impl Rootfs<'_> {
             bind(source, &at(target), read_only)?;
         }
 
+        self.open_up(layers, at)?;
+
         chdir(&root).doing(|| "enter the new root".into())?;
         pivot_root(".", ".").doing(|| "change the root".into())?;
         umount2(".", MntFlags::MNT_DETACH).doing(|| "let go of the machine's root".into())?;
         chdir("/").doing(|| "enter /".into())?;
 
-        self.take_away();
+        self.take_away()?;
         self.identity()?;
         for file in &self.spec.files {
             write(file, self.spec.gid)?;
@@ -205,12 +209,33 @@ impl Rootfs<'_> {
         openssh.chain(other_mpi).chain(self.spec.removed.iter().cloned()).collect()
     }
 
+    /// Lays a writable layer over the read-only directories from which something is to be taken away.
+    fn open_up(&self, layers: &Path, at: impl Fn(&Path) -> PathBuf) -> Result<()> {
+        let seen = |path: &&Path| self.visible.iter().any(|visible| path.starts_with(visible));
+        let folders: BTreeSet<&Path> =
+            self.spec.removed.iter().filter_map(|path| path.parent()).filter(seen).collect();
+        for (number, folder) in folders.into_iter().enumerate() {
+            let own = layers.join(format!("opened-{number}"));
+            let (upper, work) = (own.join("upper"), own.join("work"));
+            for part in [&own, &upper, &work] {
+                make_dir(part)?;
+            }
+            overlay(&at(folder), &upper, &work, &at(folder))?;
+        }
+        Ok(())
+    }
+
     /// Removes it. A file that is missing anyway is as good as removed.
-    fn take_away(&self) {
+    fn take_away(&self) -> Result<()> {
         for path in self.unwanted() {
             if fs::remove_file(&path).is_err() {
                 let _ = fs::remove_dir_all(&path);
             }
+        }
+        if let Some(path) = self.spec.removed.iter().find(|path| path.exists()) {
+            // It would be used, and what is tested is its absence.
+            let busy = io::Error::from(io::ErrorKind::ResourceBusy);
+            return Err(busy).doing(|| format!("take {} away", path.display()));
         }
         if let Some(install) = self.spec.install {
             for (link, target) in install.links() {
@@ -218,6 +243,7 @@ impl Rootfs<'_> {
                 let _ = symlink(target, link);
             }
         }
+        Ok(())
     }
 
     /// Name resolution as the kubelet writes it, passwd without strangers, a home directory.

@@ -132,6 +132,9 @@ impl Case {
             (Class::AppError, WaitStatus::Signaled { signal: 9, .. }) => {
                 "Nothing was counted that tells who killed it.".to_owned()
             }
+            (Class::CommandNotFound, _) => {
+                "That is a shell's code for a program that it cannot find or execute.".to_owned()
+            }
             _ => "Its last lines name no cause that muster knows.".to_owned(),
         };
         let mut case = Self::new(class, end.culprit(), what, then).fact(words::rank_line(end));

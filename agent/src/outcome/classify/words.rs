@@ -5,6 +5,7 @@
 use nix::sys::signal::Signal;
 
 use crate::outcome::facts::{Culprit, HostEvent, HostFact, RankEnd};
+use crate::process::status::WaitStatus;
 
 /// `rank 3 (local rank 1) on worker-1`, as much of it as is known.
 pub(super) fn who(culprit: &Culprit) -> String {
@@ -66,6 +67,9 @@ pub(super) fn loss(event: &HostEvent) -> String {
         HostFact::ConnectionLost { reason } => format!("the worker on {host} was lost: {reason}"),
         HostFact::HeartbeatsMissed { missed } => {
             format!("the worker on {host} was lost: {missed} heartbeats in a row did not come")
+        }
+        HostFact::DaemonFailed { program, status: status @ WaitStatus::Exited(126 | 127) } => {
+            format!("the MPI daemon on {host} could not be started: {program}, {status}")
         }
         HostFact::DaemonFailed { program, status } => {
             format!("the MPI daemon on {host} failed: {program} ended with {status}")
