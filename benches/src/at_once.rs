@@ -7,7 +7,10 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 use crate::Result;
+use crate::measure::children_cpu;
 
 /// Flags of `bench at-once`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +25,28 @@ pub(crate) struct Args {
 
 /// Before the number of seconds, as the last line of stderr.
 pub(crate) const ELAPSED: &str = "elapsed ";
+
+/// Before CPU seconds and KiB of memory, in the line above that.
+const USED: &str = "used ";
+
+/// What the commands took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    /// Seconds from the first start to the last end.
+    pub(crate) wall: f64,
+    /// CPU seconds of all of them, with what they waited for.
+    pub(crate) cpu: f64,
+    /// Bytes that the largest process of them had resident at most.
+    pub(crate) memory: f64,
+}
+
+/// Reads what [`run`] has said on stderr.
+pub(crate) fn used(stderr: &str) -> Option<Used> {
+    let last = |word| stderr.lines().rev().find_map(|line| line.strip_prefix(word));
+    let (cpu, memory) = last(USED)?.split_once(' ')?;
+    let memory = memory.parse::<f64>().ok()? * 1024.0;
+    Some(Used { wall: last(ELAPSED)?.parse().ok()?, cpu: cpu.parse().ok()?, memory })
+}
 
 /// Runs them.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -44,7 +69,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for mut child in running {
         failed += usize::from(!child.wait()?.success());
     }
-    eprintln!("{ELAPSED}{}", begun.elapsed().as_secs_f64());
+    let elapsed = begun.elapsed().as_secs_f64();
+    let memory = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+    eprintln!("{USED}{} {memory}", children_cpu()?.as_secs_f64());
+    eprintln!("{ELAPSED}{elapsed}");
     if failed > 0 { Err(format!("{failed} of {} failed", names.len()).into()) } else { Ok(()) }
 }
 

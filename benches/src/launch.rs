@@ -8,6 +8,7 @@ use lab::{FileSpec, Install};
 
 use crate::at_once::ELAPSED;
 use crate::measure::{Turn, ratio, rounds, typical};
+use crate::plot::{Curve, Panel, draw};
 use crate::rivals::Ssh;
 use crate::site::Site;
 use crate::{Common, Result};
@@ -103,13 +104,17 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         "| MPI | hosts | started by | s | of the floor | times `muster launch` | CPU s |"
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|")?;
+    let mut panels = Vec::new();
     for install in INSTALLS {
+        let curve = |way: Way| Curve { name: way.name().replace('`', ""), points: Vec::new() };
+        let mut curves = Way::ALL.map(curve);
         let site = Site::up(&args.common, install, most, 1, &[timed(install)])?;
         site.start_floor()?;
         for &hosts in &counts {
             let turns = rounds(&Way::ALL, args.common.rounds(5), |way| way.turn(&site, hosts))?;
-            for (way, own) in Way::ALL.iter().zip(&turns) {
+            for ((way, own), curve) in Way::ALL.iter().zip(&turns).zip(&mut curves) {
                 let wall = |turn: &Turn| turn.wall;
+                curve.points.push((hosts as f64, typical(own, wall)));
                 writeln!(
                     text,
                     "| {} | {hosts} | {} | {:.3} | {:.0} % | {:.1} | {:.2} |",
@@ -125,6 +130,13 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         if site.hung.get() > 0 {
             eprintln!("{}: {} turns hung and were repeated", install.name(), site.hung.get());
         }
+        panels.push(Panel {
+            title: format!("{}: mpirun hostname", install.name()),
+            curves: curves.into(),
+        });
+    }
+    if let Some(file) = args.common.beside("launch.svg") {
+        draw(&file, ("hosts", "seconds"), &panels)?;
     }
     Ok(text)
 }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod arrival;
 mod at_once;
 mod connect;
 mod failure;
@@ -17,8 +18,10 @@ mod generate;
 mod idle;
 mod launch;
 mod measure;
+mod plot;
 mod rank_output;
 mod record;
+mod rendezvous;
 mod rivals;
 mod sample;
 mod site;
@@ -46,6 +49,10 @@ enum Command {
     Connect(connect::Args),
     /// mpirun over many hosts, against OpenSSH and against an agent that costs nothing
     Launch(launch::Args),
+    /// A launcher and thousands of workers
+    Rendezvous(rendezvous::Args),
+    /// From the last worker's name in DNS to the first rank, against loops of nslookup and ssh
+    Arrival(arrival::Args),
     /// What those cost who wait: worker, launcher, agents, and OpenSSH's
     Idle(idle::Args),
     /// How large the binary is, and how soon it starts
@@ -92,6 +99,11 @@ impl Common {
         Ok(path.display().to_string())
     }
 
+    /// A file beside the README that the table goes into; none where it is not recorded.
+    fn beside(&self, name: &str) -> Option<PathBuf> {
+        self.record.as_ref().map(|readme| readme.with_file_name(name))
+    }
+
     fn rounds(&self, usual: usize) -> usize {
         self.rounds.unwrap_or(if self.quick { 1 } else { usual })
     }
@@ -123,6 +135,12 @@ fn run(command: Command) -> Result<()> {
             record::claim(&args.common, "connect", || connect::measure(&args))
         }
         Command::Launch(args) => record::claim(&args.common, "launch", || launch::measure(&args)),
+        Command::Rendezvous(args) => {
+            record::claim(&args.common, "rendezvous", || rendezvous::measure(&args))
+        }
+        Command::Arrival(args) => {
+            record::claim(&args.common, "arrival", || arrival::measure(&args))
+        }
         Command::Idle(args) => record::claim(&args.common, "idle", || idle::measure(&args)),
         Command::Size(args) => record::claim(&args.common, "size", || size::measure(&args)),
         Command::Failure(args) => {
@@ -146,6 +164,10 @@ fn all(mut common: Common) -> Result<()> {
     record::claim(&common, "connect", || connect::measure(&args))?;
     let args = launch::Args { common: common.clone(), hosts: Vec::new() };
     record::claim(&common, "launch", || launch::measure(&args))?;
+    let args = rendezvous::Args { common: common.clone(), workers: Vec::new() };
+    record::claim(&common, "rendezvous", || rendezvous::measure(&args))?;
+    let args = arrival::Args { common: common.clone(), workers: Vec::new() };
+    record::claim(&common, "arrival", || arrival::measure(&args))?;
     let args = idle::Args { common: common.clone(), seconds: None, hosts: None };
     record::claim(&common, "idle", || idle::measure(&args))?;
     let args = size::Args { common: common.clone() };

@@ -141,6 +141,11 @@ impl Site {
         Ok(())
     }
 
+    /// The DNS server that all of them ask.
+    pub(crate) fn dns(&self) -> &lab::dns::Dns {
+        self.lab.dns()
+    }
+
     /// A shell's line for [`Site::turn`]; `$MUSTER` and `$BENCH` are the two binaries.
     pub(crate) fn line(&self, line: &str) -> Cmd {
         Cmd::new(own_path())
