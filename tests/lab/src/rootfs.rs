@@ -231,7 +231,7 @@ impl Rootfs<'_> {
                 let _ = fs::remove_dir_all(&path);
             }
         }
-        for path in self.spec.removed.iter().filter(|path| path.exists()) {
+        if let Some(path) = self.spec.removed.iter().find(|path| path.exists()) {
             // It would be used, and what is tested is its absence.
             let busy = io::Error::from(io::ErrorKind::ResourceBusy);
             return Err(busy).doing(|| format!("take {} away", path.display()));
