@@ -1,7 +1,5 @@
 //! The Indexed Job of `examples/`, its Pods played by `podman kube play` as a kubelet would run them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
