@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::control::{self, FrameError};
 use super::control_channel::{ControlReceiver, ControlSender};
+use super::duplex::Duplex;
 use super::heartbeat::Heartbeat;
 use super::keys::JobKey;
 use super::lines_channel::LinesChannel;
@@ -213,10 +214,11 @@ impl Connection {
         let config = config(login.heartbeat);
         let handler =
             Handler { login, peer, brake: brake.clone(), derived: Arc::clone(&derived), ended };
-        let mut handle = timeout_at(deadline, client::connect_stream(config, stream, handler))
-            .await
-            .map_err(|_| DialError::TimedOut("exchanging keys"))?
-            .map_err(handshake_error)?;
+        let mut handle =
+            timeout_at(deadline, client::connect_stream(config, Duplex::new(stream), handler))
+                .await
+                .map_err(|_| DialError::TimedOut("exchanging keys"))?
+                .map_err(handshake_error)?;
         // A server that shows the derived key takes it, too.
         let derived = key.derived().filter(|_| derived.load(Ordering::Relaxed));
         let key = Arc::clone(derived.unwrap_or(key.private()));

@@ -11,6 +11,7 @@ pub mod config_text;
 pub mod control;
 pub mod control_channel;
 mod derived;
+pub mod duplex;
 pub mod heartbeat;
 pub mod keys;
 pub mod lines_channel;

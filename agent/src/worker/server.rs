@@ -19,6 +19,7 @@ use super::Worker;
 use super::session::{Handler, Link};
 use crate::exit::{Class, Explain};
 use crate::ssh::access::Access;
+use crate::ssh::duplex::Duplex;
 use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::wire::{self, Brake};
 use crate::text::say;
@@ -185,7 +186,7 @@ async fn serve(
     // russh cannot drop a session from outside; closing the socket under it can.
     let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
     let login = async {
-        let session = server::run_stream(config, stream, Handler::new(link)).await?;
+        let session = server::run_stream(config, Duplex::new(stream), Handler::new(link)).await?;
         Ok::<_, russh::Error>(session)
     };
     let deadline = tokio::time::Instant::now() + LOGIN_GRACE;
