@@ -1,7 +1,5 @@
 //! The Indexed Job of `examples/`, its Pods played by `podman kube play` as a kubelet would run them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
@@ -40,11 +38,11 @@ fn an_indexed_job() {
     // The launcher, index 0, comes last here, so that all names are there when it looks: nothing depends on it.
     let mut played = Vec::new();
     for (index, manifest) in manifests.lines().enumerate().collect::<Vec<_>>().into_iter().rev() {
-        let (name, file) = (format!("pi-{index}"), lab.shared_dir().join(format!("{index}.json")));
+        let file = lab.shared_dir().join(format!("{index}.json"));
         std::fs::write(&file, manifest).unwrap();
-        let pod = pods.play(&file, &name, "node").unwrap();
-        let full = format!("{name}.pi.default.svc.cluster.local");
-        lab.dns().publish(&full, pod.address()).unwrap();
+        let full = format!("pi-{index}.pi.default.svc.cluster.local");
+        let pod = pods.play(&file, &full, "node").unwrap();
+        pod.publish().unwrap();
         played.push(pod);
     }
     let launcher = played.pop().unwrap();

@@ -43,7 +43,8 @@ pub struct Pod {
     full_name: String,
     address: Ipv4Addr,
     container: String,
-    termination_log: PathBuf,
+    /// Not that of a manifest's Pod.
+    termination_log: Option<PathBuf>,
     podman: Arc<Podman>,
     site: Arc<Site>,
 }
@@ -63,12 +64,11 @@ impl Pods {
         })
     }
 
-    /// Starts a container of `image` with the arguments in `command`, or, with `entrypoint`, with all of `command` in
-    /// the place of the image's own. Of the shape, an MPI install and what is taken away have no meaning here; each
+    /// Starts a container of `image`. Of the shape, an MPI install and what is taken away have no meaning here; each
     /// directory of files becomes a volume, which hides what the image has there.
     pub fn start(&self, spec: &HostSpec, image: &str, command: &PodCommand) -> Result<Pod> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let container = format!("lab-{}-{number}-{}", self.site.home.id(), spec.name);
+        let container = format!("{}{number}-{}", self.prefix(), spec.name);
         let dir = self.site.home.path().join("files").join(&container);
         let address = spec.address.unwrap_or_else(|| address_of(number));
         let shape = Shape { spec, address, dir: &dir };
@@ -91,7 +91,7 @@ impl Pods {
             full_name: spec.full_name(),
             address,
             container,
-            termination_log: dir.join("termination-log"),
+            termination_log: Some(dir.join("termination-log")),
             podman: Arc::clone(&self.podman),
             site: Arc::clone(&self.site),
         })
@@ -99,26 +99,27 @@ impl Pods {
 }
 
 impl Pods {
-    /// Runs a manifest of one Pod with one container, which is named `container` in it, by `podman kube play`. Its name
-    /// must begin with [`Pods::prefix`]. The Pod's process is then `podman logs --follow`.
-    pub fn play(&self, manifest: &Path, pod: &str, container: &str) -> Result<Pod> {
+    /// Runs a manifest of one Pod by `podman kube play`. In it the Pod has the short form of `full_name` after
+    /// [`Pods::prefix`] for a name, and one container of this name. The process is then `podman logs --follow`.
+    pub fn play(&self, manifest: &Path, full_name: &str, container: &str) -> Result<Pod> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let address = address_of(number);
-        let full = format!("{}{pod}", self.prefix());
-        self.played.lock().unwrap_or_else(PoisonError::into_inner).push(full.clone());
+        let name = full_name.split('.').next().unwrap_or(full_name);
+        let pod = format!("{}{name}", self.prefix());
+        self.played.lock().unwrap_or_else(PoisonError::into_inner).push(pod.clone());
         let file = manifest.display().to_string();
         let ip = address.to_string();
         let words = ["kube", "play", "--network", self.podman.network(), "--ip", &ip, &file];
         self.podman.run(&words.map(String::from))?;
-        let container = format!("{full}-{container}");
+        let container = format!("{pod}-{container}");
         let follow = ["logs", "--follow", &container].map(String::from);
         let argv = [podman::script().display().to_string()].into_iter().chain(follow);
         Ok(Pod {
             process: self.spawn(argv, &container)?,
-            name: pod.into(),
-            full_name: pod.into(),
+            name: name.into(),
+            full_name: full_name.into(),
             address,
-            termination_log: PathBuf::new(),
+            termination_log: None,
             container,
             podman: Arc::clone(&self.podman),
             site: Arc::clone(&self.site),
@@ -127,7 +128,7 @@ impl Pods {
 
     /// What the names of pods begin with, so that no other lab has them.
     pub fn prefix(&self) -> String {
-        format!("lab-{}-", self.site.home.id())
+        format!("{}{}-", podman::NAME, self.site.home.id())
     }
 
     /// Starts podman in the lab's network, as a process to watch.
@@ -236,7 +237,10 @@ impl Pod {
 
     /// What the container has left as its termination message.
     pub fn termination_message(&self) -> String {
-        fs::read_to_string(&self.termination_log).unwrap_or_default()
+        self.termination_log
+            .as_ref()
+            .and_then(|path| fs::read_to_string(path).ok())
+            .unwrap_or_default()
     }
 
     /// Waits until the container's processes, PID 1 first, satisfy `wanted`.

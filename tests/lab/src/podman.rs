@@ -14,11 +14,11 @@ const SUBNET: &str = "10.78.0.0/16";
 /// The address of their bridge, where podman expects it.
 const ADDRESS: &str = "10.78.0.1/16";
 
+/// What the names of containers, pods and networks begin with, before the lab's id.
+pub(crate) const NAME: &str = "lab-";
+
 /// The MAC address of their bridge.
 const BRIDGE: &str = "02:4d:0a:4e:00:01";
-
-/// Marks a container as a lab's, with the lab's directory.
-const LABEL: &str = "muster-lab";
 
 /// How the tests call podman.
 pub(crate) fn script() -> PathBuf {
@@ -31,7 +31,8 @@ pub(crate) struct Podman {
     net: OwnedFd,
     /// Belongs to the lab, and goes with it.
     networks: PathBuf,
-    owner: PathBuf,
+    /// Where labs have their directories.
+    labs: PathBuf,
     /// Unique on the machine, as podman remembers addresses by it.
     network: String,
 }
@@ -42,8 +43,8 @@ impl Podman {
         let made = Self {
             net,
             networks: home.join("networks"),
-            owner: home.to_path_buf(),
-            network: format!("lab-{id}"),
+            labs: home.parent().unwrap_or(home).to_path_buf(),
+            network: format!("{NAME}{id}"),
         };
         made.sweep()?;
         let words = ["network", "create", "--disable-dns", "--subnet", SUBNET, &made.network];
@@ -71,24 +72,16 @@ impl Podman {
 
     /// The words of `podman run` up to the options of a container, without the program.
     pub(crate) fn words(&self) -> Vec<String> {
-        let run = ["run", "--rm", "--network", &self.network, "--label"].map(String::from);
-        let label = format!("{LABEL}={}", self.owner.display());
-        self.networks_flag().into_iter().chain(run).chain([label]).collect()
+        let run = ["run", "--rm", "--network", &self.network].map(String::from);
+        self.networks_flag().into_iter().chain(run).collect()
     }
 
-    /// The same for pods, each with its containers.
-    pub(crate) fn remove_pods(&self, names: &[String]) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let words = ["pod", "rm", "--force", "--ignore", "--time", "0"].map(String::from);
-        self.run(&[&words[..], names].concat()).map(drop)
-    }
-
+    /// The network's name.
     pub(crate) fn network(&self) -> &str {
         &self.network
     }
 
+    /// The namespace of the bridge.
     pub(crate) fn net(&self) -> &OwnedFd {
         &self.net
     }
@@ -97,19 +90,24 @@ impl Podman {
         ["--network-config-dir".into(), self.networks.display().to_string()]
     }
 
-    /// Removes the containers of labs whose directory is gone.
+    /// Removes the containers and pods of labs whose directory is gone.
     fn sweep(&self) -> Result<()> {
-        let format = format!("{{{{.ID}}}} {{{{index .Labels {LABEL:?}}}}}");
-        let filter = format!("label={LABEL}");
-        let words = ["ps", "--all", "--filter", &filter, "--format", &format].map(String::from);
-        for line in self.run(&words)?.lines() {
-            if let Some((id, owner)) = line.split_once(' ')
-                && !Path::new(owner).exists()
-            {
-                self.remove(&[id.to_owned()])?;
-            }
-        }
-        Ok(())
+        let names = ["pod", "ps", "--format", "{{.Name}}"].map(String::from);
+        self.remove_pods(&self.orphans(&self.run(&names)?))?;
+        let names = ["ps", "--all", "--format", "{{.Names}}"].map(String::from);
+        self.remove(&self.orphans(&self.run(&names)?))
+    }
+
+    /// Of these names, a line each, those of labs that are no more: they begin with `lab-PID-NUMBER-`.
+    fn orphans(&self, names: &str) -> Vec<String> {
+        let dead = |name: &&str| {
+            let mut parts = name.strip_prefix(NAME).unwrap_or_default().split('-');
+            let (pid, number) = (parts.next(), parts.next());
+            pid.zip(number).is_some_and(|(pid, number)| {
+                !pid.is_empty() && !self.labs.join(format!("{pid}-{number}")).exists()
+            })
+        };
+        names.lines().filter(dead).map(String::from).collect()
     }
 
     /// Kills and removes containers; those that are gone already do not matter.
@@ -118,6 +116,15 @@ impl Podman {
             return Ok(());
         }
         let words = ["rm", "--force", "--ignore", "--time", "0"].map(String::from);
+        self.run(&[&words[..], names].concat()).map(drop)
+    }
+
+    /// The same for pods, each with its containers.
+    pub(crate) fn remove_pods(&self, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let words = ["pod", "rm", "--force", "--ignore", "--time", "0"].map(String::from);
         self.run(&[&words[..], names].concat()).map(drop)
     }
 }
