@@ -9,6 +9,7 @@ pub mod gpu;
 pub mod host;
 mod interfaces;
 mod kernel;
+pub mod mca_params;
 pub mod mpirun;
 pub mod net;
 mod node;

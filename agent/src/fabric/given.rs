@@ -1,7 +1,7 @@
 //! What somebody has set already in places that the launcher's environment does not show: on the
-//! user's own mpirun line, and in the workers' environment.
+//! user's own mpirun line, on the workers, and in files of Open MPI's parameters.
 //!
-//! Must not follow files that options name (`--tune`, `-am`, mca-params.conf).
+//! Must not follow files that options name (`--tune`, `-am`).
 
 use std::collections::BTreeMap;
 
@@ -23,19 +23,24 @@ const MCA: [(&str, &[&str]); 5] = [
     ("pmixmca", &["PMIX_MCA_"]),
 ];
 
-/// What the mpirun line and the workers' environments set of all that a fabric may need.
+/// What the mpirun line, the workers and our own files (`files`) set of all that a fabric may need.
 #[must_use]
 pub fn given<'a>(
     work: &Work,
     env: &Environment,
+    files: BTreeMap<String, String>,
     workers: impl Iterator<Item = (&'a HostName, &'a BTreeMap<String, String>)>,
 ) -> Given {
     let mut found = Given::new();
+    for (name, value) in files {
+        let place = "in a file of Open MPI's parameters".into();
+        found.insert(name, Elsewhere { value, place });
+    }
     for (host, variables) in workers {
         for (name, value) in variables {
             found.entry(name.clone()).or_insert_with(|| Elsewhere {
                 value: value.clone(),
-                place: format!("in the environment of {}", host.short()),
+                place: format!("on {}", host.short()),
             });
         }
     }
@@ -93,7 +98,8 @@ mod tests {
             ("FI_PROVIDER".to_owned(), "efa".to_owned()),
         ]);
         let host = HostName::from("w-1.pi.ns.svc");
-        let given = given(&work, &env, [(&host, &set)].into_iter());
+        let files = BTreeMap::from([("OMPI_MCA_oob_tcp_if_exclude".to_owned(), "lo".to_owned())]);
+        let given = given(&work, &env, files, [(&host, &set)].into_iter());
         let seen: Vec<String> =
             given.iter().map(|(name, it)| format!("{name}={} {}", it.value, it.place)).collect();
         assert_eq!(
@@ -101,8 +107,9 @@ mod tests {
             [
                 "FI_PROVIDER=tcp on the mpirun line",
                 "NCCL_IB_HCA=mlx5 on the mpirun line",
-                "NCCL_SOCKET_IFNAME=eth7 in the environment of w-1",
+                "NCCL_SOCKET_IFNAME=eth7 on w-1",
                 "OMPI_MCA_btl_tcp_if_exclude=docker0 on the mpirun line",
+                "OMPI_MCA_oob_tcp_if_exclude=lo in a file of Open MPI's parameters",
                 "UCX_NET_DEVICES=ib0 on the mpirun line",
             ]
         );

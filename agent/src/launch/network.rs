@@ -3,10 +3,12 @@
 //! Must not choose; `fabric` does, and `devices::require` judges.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::config::launch::LaunchConfig;
 use crate::devices::collect::{self, Resolve};
 use crate::devices::host::Roots;
+use crate::devices::mca_params;
 use crate::devices::net;
 use crate::devices::report::{Interface, InterfaceKind, Report};
 use crate::devices::require;
@@ -106,7 +108,9 @@ pub fn choose(config: &LaunchConfig, ready: &[Ready], own: &Report) -> Result<Fa
         Link::Worker(_, control) => Some((&host.spec.name, &control.hello.network)),
         Link::Here | Link::Plain(_) => None,
     });
-    chosen.elsewhere = fabric::given(&config.work, &config.env, workers);
+    let home = config.env.non_empty("HOME").map(Path::new);
+    let files = mca_params::interfaces(Some(&config.mpirun.path), home);
+    chosen.elsewhere = fabric::given(&config.work, &config.env, files, workers);
     Ok(chosen)
 }
 

@@ -37,7 +37,7 @@ pub struct Wish {
 pub struct Elsewhere {
     /// Its value.
     pub value: String,
-    /// `on the mpirun line`, `in the environment of w-1`.
+    /// `on the mpirun line`, `on w-1`.
     pub place: String,
 }
 

@@ -3,10 +3,12 @@
 //! Must not guess: what cannot be found out is said to be unknown.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::config::env::Environment;
 use crate::config::variables::POD_NAME;
 use crate::devices::host::{Roots, cpus, memory};
+use crate::devices::mca_params;
 use crate::devices::mpirun;
 use crate::devices::own::own_host;
 use crate::fabric;
@@ -29,6 +31,7 @@ pub fn hello(env: &Environment) -> Hello {
             version: found.version,
             path: found.path.display().to_string(),
         });
+    let network = network(env, mpi.as_ref().map(|mpi| Path::new(&mpi.path)));
     let cpus = cpus(&roots).map(|cpus| cpus.count);
     let (slots, slots_from) = slots::decide(None, None, cpus);
     Hello {
@@ -42,14 +45,19 @@ pub fn hello(env: &Environment) -> Hello {
         slots,
         slots_from,
         clock: None,
-        network: network(env),
+        network,
         devices: None,
     }
 }
 
-/// What this environment sets of all that concerns networks: ranks that are started here will have it.
-fn network(env: &Environment) -> BTreeMap<String, String> {
-    let set = |name: &&str| Some(((*name).to_owned(), env.get(name)?.to_owned()));
+/// What this environment, or a file of Open MPI's, sets of all that concerns networks: ranks that are
+/// started here will have it.
+fn network(env: &Environment, mpirun: Option<&Path>) -> BTreeMap<String, String> {
+    let files = mca_params::interfaces(mpirun, env.non_empty("HOME").map(Path::new));
+    let set = |name: &&str| {
+        let value = env.get(name).or_else(|| files.get(*name).map(String::as_str))?;
+        Some(((*name).to_owned(), value.to_owned()))
+    };
     let short = |(_, value): &(String, String)| value.len() <= LONGEST;
     fabric::NAMES.iter().filter_map(set).filter(short).collect()
 }
