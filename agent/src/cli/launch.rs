@@ -32,7 +32,8 @@ pub struct LaunchArgs {
     /// Ranks to start [default: all slots]
     #[arg(short = 'n', long = "np", value_name = "N", value_parser = count)]
     pub ranks: Option<NonZeroU32>,
-    /// Slots of each host whose hostfile line says nothing [default: its CPU limit]
+    /// Slots of each host whose hostfile line says nothing [default: one for each of its GPUs or MIG
+    /// instances, else one for each CPU of its limit]
     #[arg(long, value_name = "N", value_parser = count)]
     pub slots: Option<NonZeroU32>,
     /// The MPI launcher to use [default: mpirun or mpiexec on PATH]

@@ -16,12 +16,13 @@ use crate::launch::engine;
 use crate::launch::fleet::Fleet;
 use crate::launch::journal::{Journal, State};
 use crate::launch::run::{Events, Launch};
+use crate::launch::slots;
 use crate::launch::stage::{self, RunDir};
 use crate::launch::witness::{Witness, verdict};
 use crate::outcome::facts::{Facts, StageFailure, Told};
 use crate::outcome::{Rules, Verdict};
 use crate::output::clock::Micros;
-use crate::plan::{build, render};
+use crate::plan::{self, Request, Work, build, render};
 use crate::process::guard::{self, Guarded};
 use crate::process::reaper::Reaper;
 use crate::rank::protocol::Output;
@@ -62,6 +63,16 @@ pub(super) fn run(args: LaunchArgs) -> Result<u8, Failure> {
     }
 }
 
+/// Says how many ranks the hosts take, and why.
+fn say_slots(request: &Request) {
+    if !request.hosts.is_empty() {
+        say(&plan::slots::words(&request.hosts));
+    } else if request.ranks.is_none() && matches!(request.work, Work::Program(_)) {
+        let (slots, why) = &request.local_slots;
+        say(&format!("{slots} slots: this machine ({why})"));
+    }
+}
+
 fn close(verdict: &Verdict, files: &Files, journal: &mut Journal) -> u8 {
     files.write(verdict);
     journal.ended(verdict);
@@ -78,14 +89,18 @@ async fn launch(
     let reaper = Reaper::start()?;
     let own = Arc::new(config.own.clone());
     let gathering = async {
-        match &config.reach {
-            Some(reach) => stage::gather(&config.hosts, reach, &own).await,
-            None => Ok(Vec::new()),
-        }
+        let ready = async {
+            match &config.reach {
+                Some(reach) => stage::gather(&config.hosts, reach, &own).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let devices = async { Ok(slots::own_devices(&config.env, &reaper).await) };
+        tokio::try_join!(ready, devices)
     };
     journal.state(State::Waiting, json!({ "hosts_from": config.hosts.source.to_string() }));
-    let ready = tokio::select! {
-        ready = gathering => ready?,
+    let (ready, devices) = tokio::select! {
+        gathered = gathering => gathered?,
         stop = events.stopped() => {
             let at = Micros::from(SystemTime::now());
             let told = Some(Told { signal: stop.number(), at });
@@ -94,8 +109,9 @@ async fn launch(
     };
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
-    let request = stage::request(&config, &ready, run_dir.path());
+    let request = stage::request(&config, &ready, devices.as_ref(), run_dir.path());
     let plan = build(&request)?;
+    say_slots(&request);
     if config.dry_run {
         match config.json {
             true => give(&format!("{:#}\n", render::json(&plan)))?,

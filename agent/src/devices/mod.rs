@@ -20,4 +20,5 @@ mod read;
 pub mod render;
 pub mod report;
 pub mod trouble;
+pub mod units;
 mod warnings;

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod lines;
 pub mod mpirun;
 pub mod run;
+pub mod slots;
 pub mod socket;
 pub mod stage;
 pub mod terminal;

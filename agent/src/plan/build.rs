@@ -51,7 +51,8 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
     };
     let links =
         if family.is_hydra() { hydra::link(&job).into_iter().collect() } else { Vec::new() };
-    Ok(Plan { argv, env, files, links, ranks: job.ranks, placement, notes })
+    let hosts = request.hosts.clone();
+    Ok(Plan { argv, env, files, links, ranks: job.ranks, hosts, placement, notes })
 }
 
 /// A program that mpirun would misread is refused before anything else is asked of it.
@@ -69,7 +70,7 @@ fn check(work: &Work) -> Result<(), PlanError> {
 fn ranks(request: &Request) -> Result<Option<u32>, PlanError> {
     let local = request.hosts.is_empty();
     match &request.work {
-        Work::Program(_) if local => match request.ranks.unwrap_or(request.local_cpus.max(1)) {
+        Work::Program(_) if local => match request.ranks.unwrap_or(request.local_slots.0) {
             0 => Err(PlanError::NoRanks),
             ranks => Ok(Some(ranks)),
         },

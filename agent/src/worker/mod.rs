@@ -147,7 +147,7 @@ impl Worker {
 
     /// What it says of itself, once its devices are known.
     pub async fn hello(&self) -> Hello {
-        Hello { devices: self.devices().await.clone(), ..self.hello.clone() }
+        hello::complete(&self.hello, self.devices().await.as_ref())
     }
 
     /// What this host has. Asked for once, in [`collect::LIMIT`] at most, so the sooner the better.

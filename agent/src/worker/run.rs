@@ -102,12 +102,11 @@ fn ready_line(bound: &[String], config: &Config) -> String {
         None => "no mpirun on PATH".into(),
     };
     format!(
-        "READY muster {} worker {} on {}, {} slots ({}), {mpi}, key {}\n",
+        "READY muster {} worker {} on {}, {} CPUs, {mpi}, key {}\n",
         hello.version,
         hello.hostname,
         bound.join(" "),
-        hello.slots,
-        hello.slots_from,
+        hello.cpus,
         config.key.path().display()
     )
 }
