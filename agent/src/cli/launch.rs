@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::reach::count;
-use super::{HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
+use super::{BindArgs, HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
 
 /// Flags of `muster launch`.
 #[derive(Debug, Args)]
@@ -26,6 +26,7 @@ use super::{HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
         muster launch --dry-run -- ./app              # hostfile, argv and variables, with reasons\n  \
         muster launch --tag=json --output=pod -- ./app\n  \
         muster launch --ranks 0 --log-dir /logs -- ./app\n  \
+        muster launch --gpu-bind=none -- ./app        # every rank sees all GPUs of its host\n  \
         muster launch -n 4 -- ./app                   # no hosts named anywhere: this machine alone"
 )]
 pub struct LaunchArgs {
@@ -54,6 +55,9 @@ pub struct LaunchArgs {
     #[command(flatten, next_help_heading = "Output of ranks")]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub output: OutputArgs,
+    #[command(flatten, next_help_heading = "Devices")]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub bind: BindArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub watch: WatchArgs,

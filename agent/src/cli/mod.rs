@@ -20,7 +20,7 @@ pub use devices::DevicesArgs;
 pub use explain::{ExplainArgs, Format};
 pub use hosts::HostsArgs;
 pub use launch::LaunchArgs;
-pub use rank::{OutputArgs, RankArgs};
+pub use rank::{BindArgs, OutputArgs, RankArgs};
 pub use reach::{HostArgs, ReachArgs};
 pub use rsh::RshArgs;
 pub use shell::{CompletionsArgs, ManArgs};

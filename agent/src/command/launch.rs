@@ -25,6 +25,7 @@ use crate::output::clock::Micros;
 use crate::plan::{self, Request, Work, build, render};
 use crate::process::guard::{self, Guarded};
 use crate::process::reaper::Reaper;
+use crate::rank::gpus::Allotment;
 use crate::rank::protocol::Output;
 use crate::text::{give, say};
 
@@ -110,8 +111,10 @@ async fn launch(
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
     let request = stage::request(&config, &ready, devices.as_ref(), run_dir.path());
-    let plan = build(&request)?;
+    let mut plan = build(&request)?;
     say_slots(&request);
+    let sharing = slots::sharing(&config, (&request, &plan), &ready, devices.as_ref());
+    plan.notes.extend(sharing);
     if config.dry_run {
         match config.json {
             true => give(&format!("{:#}\n", render::json(&plan)))?,
@@ -129,6 +132,7 @@ async fn launch(
         plan,
         fleet,
         rank_socket: request.rank_socket.unwrap_or_default(),
+        gpus: devices.as_ref().and_then(Allotment::of),
         pod_logs: matches!(config.output.output, Output::Pod | Output::Both),
         heartbeat: stage::heartbeat(&config),
         reaper,

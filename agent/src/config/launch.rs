@@ -20,6 +20,7 @@ use crate::exit::{Class, Explain, Failure};
 use crate::outcome::Rules;
 use crate::plan::{Mpirun, Work};
 use crate::rank;
+use crate::rank::gpus::GpuBind;
 use crate::readiness::wait::Patience;
 use crate::ssh::client::Login;
 use crate::ssh::heartbeat::Heartbeat;
@@ -53,6 +54,8 @@ pub struct LaunchConfig {
     pub mpirun: Mpirun,
     /// How the lines of ranks are shown and kept.
     pub output: rank::Settings,
+    /// How ranks are bound to GPUs; none: nobody has said anything.
+    pub gpu_bind: Option<GpuBind>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// When a worker counts as lost.
@@ -140,6 +143,7 @@ pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<Launch
                 work,
                 mpirun,
                 output: args.output.into(),
+                gpu_bind: args.bind.gpu_bind,
                 grace: args.watch.grace,
                 heartbeat,
                 stall: args.watch.stall_timeout,

@@ -5,13 +5,18 @@
 use std::num::NonZeroU32;
 
 use crate::config::env::Environment;
+use crate::config::launch::LaunchConfig;
 use crate::devices::collect::{self, Resolve};
 use crate::devices::host::{Roots, cpus};
 use crate::devices::report::Report;
 use crate::devices::units::Units;
-use crate::plan::{PlanHost, slots};
+use crate::plan::{Plan, PlanHost, Request, slots};
 use crate::process::reaper::Reaper;
+use crate::rank::gpus::GpuBind;
 use crate::readiness::wait::{Link, Ready};
+
+/// Hosts that a line names.
+const NAMED: usize = 4;
 
 /// The slots of each ready host; `own` is what this machine has.
 #[must_use]
@@ -54,4 +59,71 @@ pub(super) fn own_slots(cpus: Option<f64>, devices: Option<&Report>) -> (u32, St
 pub async fn own_devices(env: &Environment, reaper: &Reaper) -> Option<Report> {
     let report = collect::report(&Roots::default(), env, reaper, Resolve::Nothing).await;
     report.inspect_err(|error| tracing::warn!("failed to {error}")).ok()
+}
+
+/// Which hosts have fewer GPUs than ranks, so that these share them. Where the user's own line says
+/// which ranks run where, the slots stand for them.
+#[must_use]
+pub fn sharing(
+    config: &LaunchConfig,
+    (request, plan): (&Request, &Plan),
+    ready: &[Ready],
+    own: Option<&Report>,
+) -> Option<String> {
+    if config.gpu_bind == Some(GpuBind::None) || request.wrapper.is_empty() {
+        return None;
+    }
+    let devices = |host: &PlanHost| match ready.iter().find(|of| of.spec.name == host.name) {
+        Some(Ready { link: Link::Worker(_, control), .. }) => control.hello.devices.as_ref(),
+        Some(Ready { link: Link::Here, .. }) => own,
+        Some(Ready { link: Link::Plain(_), .. }) | None => None,
+    };
+    let load = |host: &PlanHost| {
+        let ranks = match &plan.placement {
+            Some(placement) => placement.get(&host.name).copied().unwrap_or(0),
+            None => host.slots,
+        };
+        (host.name.short().to_owned(), ranks, devices(host).and_then(Units::of))
+    };
+    let mut loads: Vec<_> = plan.hosts.iter().map(load).collect();
+    if let ([], Some(ranks)) = (&loads[..], plan.ranks) {
+        loads.push(("this machine".into(), ranks, own.and_then(Units::of)));
+    }
+    crowded(loads.iter().filter_map(|(name, ranks, units)| {
+        Some((name.as_str(), *ranks, units.as_ref()?.counted()?))
+    }))
+}
+
+/// Says which of these names have fewer units, so counted, than ranks.
+fn crowded<'a>(
+    loads: impl Iterator<Item = (&'a str, u32, (NonZeroU32, String))>,
+) -> Option<String> {
+    let crowded = loads.filter(|(_, ranks, (units, _))| *ranks > units.get());
+    let mut words: Vec<String> =
+        crowded.map(|(name, ranks, (_, units))| format!("{ranks} on {units} ({name})")).collect();
+    if words.len() > NAMED {
+        let more = words.len() - NAMED;
+        words.truncate(NAMED);
+        words.push(format!("and on {more} hosts more"));
+    }
+    (!words.is_empty()).then(|| format!("ranks share GPUs in turn: {}", words.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NonZeroU32, crowded};
+
+    #[test]
+    fn crowds_are_told_once() {
+        let load = |name, ranks, units| {
+            (name, ranks, (NonZeroU32::new(units).unwrap(), format!("{units} GPUs")))
+        };
+        assert_eq!(crowded([load("w0", 2, 2), load("w1", 1, 4)].into_iter()), None);
+        assert_eq!(
+            crowded([load("w0", 4, 2), load("w1", 2, 2)].into_iter()).unwrap(),
+            "ranks share GPUs in turn: 4 on 2 GPUs (w0)"
+        );
+        let many = ["a", "b", "c", "d", "e", "f"].map(|name| load(name, 3, 2));
+        assert!(crowded(many.into_iter()).unwrap().ends_with("(d), and on 2 hosts more"));
+    }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::time::{Instant, sleep};
 
 use super::dispatch::Expected;
@@ -165,6 +166,8 @@ fn wrapper(config: &LaunchConfig, ready: &[Ready]) -> Result<Vec<OsString>, Stri
     }
     let mut words = vec![own.into_os_string(), "rank".into()];
     words.extend(output.flags());
+    let bind = config.gpu_bind.and_then(|bind| bind.to_possible_value());
+    words.extend(bind.map(|bind| format!("--gpu-bind={}", bind.get_name()).into()));
     words.push("--".into());
     Ok(words)
 }
@@ -178,7 +181,7 @@ pub fn request(
     run_dir: &Path,
 ) -> Request {
     let wrapper = wrapper(config, ready).unwrap_or_else(|why| {
-        say(&format!("warning: the ranks' lines stay untagged: {why}"));
+        say(&format!("warning: the ranks' lines stay untagged, and GPUs unbound: {why}"));
         Vec::new()
     });
     let name = run_dir.file_name().unwrap_or_default().to_string_lossy();
