@@ -4,6 +4,7 @@
 
 mod cgroup;
 pub mod collect;
+pub mod compare;
 pub mod gpu;
 pub mod host;
 mod interfaces;

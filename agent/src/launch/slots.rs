@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use crate::config::env::Environment;
 use crate::config::launch::LaunchConfig;
 use crate::devices::collect::{self, Resolve};
+use crate::devices::compare::Row;
 use crate::devices::host::{Roots, cpus};
 use crate::devices::report::Report;
 use crate::devices::units::Units;
@@ -59,6 +60,25 @@ pub(super) fn own_slots(cpus: Option<f64>, devices: Option<&Report>) -> (u32, St
 pub async fn own_devices(env: &Environment, reaper: &Reaper) -> Option<Report> {
     let report = collect::report(&Roots::default(), env, reaper, Resolve::Nothing).await;
     report.inspect_err(|error| tracing::warn!("failed to {error}")).ok()
+}
+
+/// What each host said of itself, side by side; `own` is what this machine has.
+#[must_use]
+pub fn rows(ready: &[Ready], own: Option<&Report>) -> Vec<Row> {
+    let row = |host: &Ready| {
+        let (address, muster, report) = match &host.link {
+            Link::Here => (None, Some(crate::VERSION.to_owned()), own.cloned()),
+            Link::Worker(connection, control) => {
+                let hello = &control.hello;
+                let address = Some(connection.peer().ip());
+                (address, Some(hello.version.clone()), hello.devices.clone())
+            }
+            Link::Plain(connection) => (Some(connection.peer().ip()), None, None),
+        };
+        let address = address.map(|address| address.to_canonical());
+        Row { host: host.spec.name.clone(), address, muster, report }
+    };
+    ready.iter().map(row).collect()
 }
 
 /// Which hosts have fewer GPUs than ranks, so that these share them. Where the user's own line says
