@@ -36,12 +36,12 @@ pub fn hello(env: &Environment) -> Hello {
 
 /// The hello with the devices of this host, and the slots that they make.
 #[must_use]
-pub fn complete(hello: &Hello, devices: Option<&Report>) -> Hello {
+pub fn complete(hello: &Hello, devices: Option<Report>) -> Hello {
     let mut hello = hello.clone();
-    let gpus = devices.and_then(Units::of).and_then(|units| units.counted());
+    let gpus = devices.as_ref().and_then(Units::of).and_then(|units| units.counted());
     if gpus.is_some() {
         (hello.slots, hello.slots_from) = slots::offered(gpus, None);
     }
-    hello.devices = devices.map(|report| Report { mpi: hello.mpi.clone(), ..report.clone() });
+    hello.devices = devices.map(|report| Report { mpi: hello.mpi.clone(), ..report });
     hello
 }

@@ -3,6 +3,7 @@
 //! Must not outlive the channel: wrappers that come later print by themselves, through mpirun.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::server::Msg;
@@ -47,7 +48,9 @@ pub async fn serve(line: Line) {
     let (close, closing) = watch::channel(false);
     let pod = if pod_log { worker.log() } else { None };
     let (origin, roll) = (Origin(link.id.0), worker.roll(link.id));
-    let gpus = Arc::new(Mutex::new(worker.devices().await.as_ref().and_then(Allotment::of)));
+    // What its hello has told: a launch is not to wait for another look.
+    let devices = worker.devices(Duration::MAX).await;
+    let gpus = Arc::new(Mutex::new(devices.as_ref().and_then(Allotment::of)));
     let reaper = worker.reaper();
     let outlets = Outlets { origin, roll, reaper, reports, launcher: pieces, pod, gpus };
     let desk = desk::serve(socket, outlets, closing);

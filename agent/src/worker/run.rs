@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{FAREWELL, Settings, Worker};
+use super::{FAREWELL, FRESH, Settings, Worker};
 use crate::exit::{Class, Failure};
 use crate::process::end::end;
 use crate::process::guard::Guarded;
@@ -52,7 +52,7 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let worker = Arc::new(Worker::new(config.key, config.hello, config.settings, reaper));
     // Begun before anyone asks, so that nobody waits for a slow driver who comes a little later.
     let looking = Arc::clone(&worker);
-    tokio::spawn(async move { looking.devices().await.is_some() });
+    tokio::spawn(async move { looking.devices(FRESH).await.is_some() });
     let mut accepting = JoinSet::new();
     for listener in listeners {
         accepting.spawn(server::accept(listener, Arc::clone(&worker)));
