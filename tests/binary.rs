@@ -9,8 +9,19 @@ use muster_tests::{LONG, muster};
 const RELEASE: usize = 10_000_000;
 const OTHER: usize = 40_000_000;
 
-const SUBCOMMANDS: [&str; 8] =
-    ["launch", "worker", "rsh", "hosts", "wait", "devices", "completions", "man"];
+const SUBCOMMANDS: [&str; 11] = [
+    "launch",
+    "worker",
+    "rsh",
+    "sshd",
+    "hosts",
+    "wait",
+    "devices",
+    "install",
+    "lint-image",
+    "completions",
+    "man",
+];
 
 fn number(bytes: &[u8], at: usize, length: usize) -> usize {
     let bytes = &bytes[at..at + length];
@@ -81,10 +92,10 @@ fn each_subcommand_has_help_with_examples_and_a_page() {
         let name = name.unwrap_or_default();
         let output = run(&host, &format!("muster {name} --help"));
         assert!(output.success() && output.stderr.is_empty(), "{name}: {output:?}");
-        // The first paragraph says more than the list of subcommands does. (rsh reads -h as ssh.)
-        let help = if name == "rsh" { "--help" } else { "-h" };
+        // The first paragraph says more than the list of subcommands does. (rsh and sshd read -h as OpenSSH.)
+        let help = if ["rsh", "sshd"].contains(&name) { "--help" } else { "-h" };
         let short = run(&host, &format!("muster {name} {help} | head -n 1"));
-        let long = !["completions", "man", "", "rsh"].contains(&name);
+        let long = !["completions", "man", "", "rsh", "sshd"].contains(&name);
         assert_eq!(!output.stdout.starts_with(short.stdout.trim_end()), long, "{name}: {short:?}");
         let (_, examples) = output.stdout.split_once("\nExamples:\n").unwrap();
         assert!(examples.contains("muster"), "{name}: {examples}");

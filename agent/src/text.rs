@@ -147,9 +147,20 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
+/// The first `most` of some words, and how many more there are: `a, b and 3 more`.
+#[must_use]
+pub fn listed(words: &[&str], most: usize) -> String {
+    match words.split_at_checked(most) {
+        Some((first, rest)) if !rest.is_empty() => {
+            format!("{} and {} more", first.join(", "), rest.len())
+        }
+        _ => words.join(", "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{matches, size};
+    use super::{listed, matches, size};
 
     #[test]
     fn sizes() {
@@ -182,6 +193,14 @@ mod tests {
             ("*A*B", "ABA", false),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn long_lists_are_counted() {
+        let words = ["a", "b", "c"];
+        for (most, expected) in [(0, " and 3 more"), (2, "a, b and 1 more"), (3, "a, b, c")] {
+            assert_eq!(listed(&words, most), expected);
         }
     }
 }

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 ///
 /// `config` stands in two places: the environment is a value that every stage reads, the resolution of
 /// flags comes after the stages whose settings it makes.
-const FLOW: [&str; 21] = [
-    "blocks",
+const FLOW: [&str; 22] = [
     "exit",
     "ids",
     "text",
@@ -21,6 +20,7 @@ const FLOW: [&str; 21] = [
     "plan",
     "process",
     "devices",
+    "fabric",
     "discovery",
     "output",
     "rank",
@@ -33,6 +33,7 @@ const FLOW: [&str; 21] = [
     "worker",
     "launch",
     "rsh",
+    "image",
 ];
 
 /// Above and below everything: the crate's own words, and the glue that may use all of it.

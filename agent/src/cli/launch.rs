@@ -8,6 +8,8 @@ use clap::Args;
 
 use super::reach::count;
 use super::{BindArgs, HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
+use crate::devices::require::Requirements;
+use crate::fabric::Wanted;
 
 /// Flags of `muster launch`.
 #[derive(Debug, Args)]
@@ -24,6 +26,8 @@ use super::{BindArgs, HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
         muster launch --service pi --workers 4 -- ./app\n  \
         muster launch -- mpirun -np 8 --map-by node ./app\n  \
         muster launch --dry-run -- ./app              # hostfile, argv and variables, with reasons\n  \
+        muster launch --fabric tcp -- ./app           # although there is RDMA\n  \
+        muster launch --require gpus=8,rdma=1,shm=1Gi,memlock=unlimited -- ./train\n  \
         muster launch --tag=json --output=pod -- ./app\n  \
         muster launch --ranks 0 --log-dir /logs -- ./app\n  \
         muster launch --gpu-bind=none -- ./app        # every rank sees all GPUs of its host\n  \
@@ -40,6 +44,13 @@ pub struct LaunchArgs {
     /// The MPI launcher to use [default: mpirun or mpiexec on PATH]
     #[arg(long, env = "MUSTER_MPIRUN", value_name = "PATH")]
     pub mpirun: Option<PathBuf>,
+    /// The job's network
+    #[arg(long, env = "MUSTER_FABRIC", value_enum, default_value = "auto")]
+    pub fabric: Wanted,
+    /// What every host must have, or nothing is started: gpus=8,rdma=1,cpus=4,memory=16Gi,shm=1Gi,
+    /// memlock=unlimited
+    #[arg(long, env = "MUSTER_REQUIRE", value_name = "LIST")]
+    pub require: Option<Requirements>,
     /// Print hostfile, argv and environment with reasons, and start nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -7,11 +7,14 @@ use clap::{Parser, Subcommand};
 mod devices;
 mod explain;
 mod hosts;
+mod install;
 mod launch;
+mod lint_image;
 mod rank;
 mod reach;
 mod rsh;
 mod shell;
+mod sshd;
 mod verdict;
 mod wait;
 mod worker;
@@ -19,11 +22,14 @@ mod worker;
 pub use devices::DevicesArgs;
 pub use explain::{ExplainArgs, Format};
 pub use hosts::HostsArgs;
+pub use install::InstallArgs;
 pub use launch::LaunchArgs;
+pub use lint_image::{LintFormat, LintImageArgs};
 pub use rank::{BindArgs, OutputArgs, RankArgs};
 pub use reach::{HostArgs, ReachArgs};
 pub use rsh::RshArgs;
 pub use shell::{CompletionsArgs, ManArgs};
+pub use sshd::SshdArgs;
 pub use verdict::{VerdictArgs, WatchArgs};
 pub use wait::WaitArgs;
 pub use worker::WorkerArgs;
@@ -66,11 +72,14 @@ pub enum Command {
     Launch(Box<LaunchArgs>),
     Worker(WorkerArgs),
     Rsh(RshArgs),
+    Sshd(SshdArgs),
     Rank(RankArgs),
     Hosts(HostsArgs),
     Wait(WaitArgs),
     Devices(DevicesArgs),
     Explain(ExplainArgs),
+    Install(InstallArgs),
+    LintImage(LintImageArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }

@@ -15,6 +15,7 @@ use crate::launch::announce::{Files, tell};
 use crate::launch::engine;
 use crate::launch::fleet::Fleet;
 use crate::launch::journal::{Journal, State};
+use crate::launch::network;
 use crate::launch::run::{Events, Launch};
 use crate::launch::slots;
 use crate::launch::stage::{self, RunDir};
@@ -110,7 +111,10 @@ async fn launch(
     };
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
-    let request = stage::request(&config, &ready, devices.as_ref(), run_dir.path());
+    let here = network::own_report(&ready, devices.as_ref());
+    network::require(&config, &ready, &here)?;
+    let fabric = network::choose(&config, &ready, &here)?;
+    let request = stage::request(&config, &ready, devices.as_ref(), fabric, run_dir.path());
     let mut plan = build(&request)?;
     say_slots(&request);
     let sharing = slots::sharing(&config, (&request, &plan), &ready, devices.as_ref());
@@ -123,6 +127,7 @@ async fn launch(
         return Ok(None);
     }
     run_dir.write(&plan)?;
+    plan.fabric.iter().for_each(|line| say(&format!("fabric: {line}")));
     plan.notes.iter().for_each(|note| say(note));
     let pods = stage::pods(&ready, &config.env);
     let fleet = Arc::new(Fleet::new(ready, own, config.heartbeat, &events.sender));

@@ -15,10 +15,13 @@ use crate::text::{complain, say, verdict_line};
 mod devices;
 mod explain;
 mod hosts;
+mod install;
 mod launch;
+mod lint_image;
 mod rank;
 mod rsh;
 mod shell;
+mod sshd;
 mod wait;
 mod worker;
 
@@ -28,6 +31,9 @@ pub fn run() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
     if let Some(words) = rsh::as_agent(&arguments) {
         return rsh::run(words);
+    }
+    if let Some(words) = sshd::as_sshd(&arguments) {
+        return sshd::run(words);
     }
     if let Some(words) = rank::as_wrapper(&arguments) {
         return rank::run_words(words);
@@ -41,11 +47,14 @@ pub fn run() -> ExitCode {
         Command::Launch(args) => launch::run(*args),
         Command::Worker(args) => worker::run(args).map(Class::code),
         Command::Rsh(args) => return rsh::run(args.arguments),
+        Command::Sshd(args) => return sshd::run(args.arguments),
         Command::Rank(args) => return rank::run(args),
         Command::Hosts(args) => hosts::run(&args).map(Class::code),
         Command::Wait(args) => wait::run(&args).map(Class::code),
         Command::Devices(args) => devices::run(&args).map(Class::code),
         Command::Explain(args) => explain::run(&args).map(Class::code),
+        Command::Install(args) => install::run(&args).map(Class::code),
+        Command::LintImage(args) => lint_image::run(&args).map(Class::code),
         Command::Completions(args) => shell::completions(&args).map(Class::code),
         Command::Man(args) => shell::man(&args).map(Class::code),
     };

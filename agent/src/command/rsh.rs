@@ -45,6 +45,11 @@ pub(super) fn run(words: Vec<OsString>) -> ExitCode {
             Err(error) => fail(&error.to_string(), error.hint()),
         };
     }
+    if words.first().is_some_and(|word| word == "-V") {
+        // On stderr, as ssh's own.
+        say(&format!("{}, in place of ssh", crate::VERSION));
+        return ExitCode::SUCCESS;
+    }
     let options = match options::parse(words) {
         Ok(options) => options,
         Err(error) => return fail(&error.to_string(), error.hint()),

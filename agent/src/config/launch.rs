@@ -14,9 +14,11 @@ use crate::cli::{HostArgs, LaunchArgs, ReachArgs};
 use crate::devices::mpirun;
 use crate::devices::own::OwnHost;
 use crate::devices::own::user_name;
+use crate::devices::require::Requirements;
 use crate::discovery::operator::Machine;
 use crate::discovery::{HostFlags, HostList, Hosts};
 use crate::exit::{Class, Explain, Failure};
+use crate::fabric::Wanted;
 use crate::outcome::Rules;
 use crate::plan::{Mpirun, Work};
 use crate::rank;
@@ -64,6 +66,10 @@ pub struct LaunchConfig {
     pub stall: Option<Duration>,
     /// What lines mean.
     pub rules: Arc<Rules>,
+    /// Which network to use.
+    pub fabric: Wanted,
+    /// What every host must have.
+    pub require: Option<Requirements>,
     /// Start nothing.
     pub dry_run: bool,
     /// Print the dry run as JSON.
@@ -148,6 +154,8 @@ pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<Launch
                 heartbeat,
                 stall: args.watch.stall_timeout,
                 rules: Arc::new(rules),
+                fabric: args.fabric,
+                require: args.require,
                 dry_run: args.dry_run,
                 json: args.json,
                 own,

@@ -66,6 +66,12 @@ variables! {
         "the job's name in JSON lines and templates; else the batch system's number for it";
     MUSTER_GPU_BIND = "MUSTER_GPU_BIND", Reads, "the user",
         "how ranks are bound to GPUs where `--gpu-bind` does not say: auto, none, round-robin or numa";
+    MUSTER_PORT = "MUSTER_PORT", Reads, "the user",
+        "the port of the workers, of `muster rsh` (ssh) and of a worker or sshd that is told none";
+    MUSTER_KEY_DIR = "MUSTER_KEY_DIR", Reads, "the user",
+        "the directory of the job's key, instead of `~/.ssh`, `/root/.ssh` and `/home/mpiuser/.ssh`";
+    MUSTER_HOST_KEY = "MUSTER_HOST_KEY", Reads, "the user",
+        "whose host key is believed: `job`, `known-hosts` or `any`";
     MUSTER_HEARTBEAT = "MUSTER_HEARTBEAT", Reads, "the user",
         "between two signs of life of a worker; the same for launcher and workers";
     MUSTER_HEARTBEAT_MISSES = "MUSTER_HEARTBEAT_MISSES", Reads, "the user",
@@ -86,8 +92,6 @@ variables! {
         "says that GPUs are chosen already, and so ranks are not bound to any";
     GPU_DEVICE_ORDINAL = "GPU_DEVICE_ORDINAL", Reads, "the user",
         "the same, for HIP and OpenCL";
-    UCX_NET_DEVICES = "UCX_NET_DEVICES", Sets, "the user",
-        "with `--gpu-bind=numa`, the RDMA port nearest to the GPU of a rank";
 
     // who and where we are
     POD_NAME = "POD_NAME", Reads, "the user (downward API)",
@@ -125,6 +129,60 @@ variables! {
         "all hosts of the job, as a JSON list";
     AZ_BATCH_HOST_LIST = "AZ_BATCH_HOST_LIST", Reads, "Azure Batch",
         "all nodes of the task, separated by commas";
+
+    // the network, by `--fabric`
+    OMPI_BTL_TCP_IF_INCLUDE = "OMPI_MCA_btl_tcp_if_include", Sets, "the user",
+        "the interface, or the networks, of Open MPI's messages";
+    OMPI_BTL_TCP_IF_EXCLUDE = "OMPI_MCA_btl_tcp_if_exclude", Reads, "the user",
+        "stands against `OMPI_MCA_btl_tcp_if_include`";
+    OMPI_OOB_TCP_IF_INCLUDE = "OMPI_MCA_oob_tcp_if_include", Sets, "the user",
+        "the interface, or the networks, of Open MPI 4's daemons";
+    OMPI_OOB_TCP_IF_EXCLUDE = "OMPI_MCA_oob_tcp_if_exclude", Reads, "the user",
+        "stands against `OMPI_MCA_oob_tcp_if_include`";
+    OMPI_OOB_TCP_INCLUDE = "OMPI_MCA_oob_tcp_include", Reads, "the user",
+        "older name of `OMPI_MCA_oob_tcp_if_include`";
+    OMPI_OOB_TCP_EXCLUDE = "OMPI_MCA_oob_tcp_exclude", Reads, "the user",
+        "older name of `OMPI_MCA_oob_tcp_if_exclude`";
+    PRTE_IF_INCLUDE = "PRTE_MCA_prte_if_include", Sets, "the user",
+        "the interface, or the networks, of Open MPI 5's daemons";
+    PRTE_IF_EXCLUDE = "PRTE_MCA_prte_if_exclude", Reads, "the user",
+        "stands against `PRTE_MCA_prte_if_include`";
+    PRTE_OOB_TCP_IF_INCLUDE = "PRTE_MCA_oob_tcp_if_include", Reads, "the user",
+        "older name of `PRTE_MCA_prte_if_include`";
+    PRTE_OOB_TCP_IF_EXCLUDE = "PRTE_MCA_oob_tcp_if_exclude", Reads, "the user",
+        "older name of `PRTE_MCA_prte_if_exclude`";
+    OMPI_PML = "OMPI_MCA_pml", Sets, "the user",
+        "Open MPI's point-to-point layer: `ob1` for TCP, `ucx` or `cm` for RDMA";
+    OMPI_BTL = "OMPI_MCA_btl", Sets, "the user",
+        "Open MPI's transports below `ob1`, those of RDMA left out";
+    OMPI_MTL = "OMPI_MCA_mtl", Reads, "the user",
+        "stands against `OMPI_MCA_pml`";
+    OMPI_PML_UCX_DEVICES = "OMPI_MCA_pml_ucx_devices", Sets, "the user",
+        "for which drivers Open MPI takes UCX by itself";
+    OMPI_COMMON_UCX_DEVICES = "OMPI_MCA_opal_common_ucx_devices", Reads, "the user",
+        "other name of `OMPI_MCA_pml_ucx_devices`";
+    UCX_NET_DEVICES = "UCX_NET_DEVICES", Sets, "the user",
+        "the devices and interfaces of UCX";
+    FI_PROVIDER = "FI_PROVIDER", Sets, "the user",
+        "libfabric's provider";
+    FI_TCP_IFACE = "FI_TCP_IFACE", Sets, "the user",
+        "the interface of libfabric's tcp provider";
+    MPICH_OFI_PROVIDER = "MPIR_CVAR_OFI_USE_PROVIDER", Reads, "the user",
+        "stands against `FI_PROVIDER`";
+    I_MPI_OFI_PROVIDER = "I_MPI_OFI_PROVIDER", Sets, "the user",
+        "libfabric's provider for Intel MPI";
+    NCCL_SOCKET_IFNAME = "NCCL_SOCKET_IFNAME", Sets, "the user",
+        "the interface of NCCL and RCCL, with a `=` for its whole name";
+    NCCL_IB_HCA = "NCCL_IB_HCA", Sets, "the user",
+        "the RDMA ports of NCCL and RCCL, with a `=` for their whole names";
+    NCCL_IB_DISABLE = "NCCL_IB_DISABLE", Sets, "the user",
+        "`1` where NCCL must not take RDMA that others lack";
+    NCCL_IB_GID_INDEX = "NCCL_IB_GID_INDEX", Sets, "the user",
+        "the index of the RoCE v2 address, where it is the same on all hosts";
+    NCCL_NET = "NCCL_NET", Reads, "the user",
+        "stands against `NCCL_IB_DISABLE`";
+    NCCL_IB_ADDR_RANGE = "NCCL_IB_ADDR_RANGE", Reads, "the user",
+        "stands against `NCCL_IB_GID_INDEX`";
 }
 
 /// The reference page: one Markdown table, in the order of [`ALL`].

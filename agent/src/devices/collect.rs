@@ -81,7 +81,7 @@ pub async fn report(
 }
 
 /// All but the GPUs.
-fn from_files(roots: &Roots) -> Report {
+pub(crate) fn from_files(roots: &Roots) -> Report {
     let interfaces = interfaces::interfaces(roots);
     let limits = kernel::limits(roots);
     let mut memory = memory(roots);

@@ -3,6 +3,7 @@
 //! Must not know SSH or start anything of the job.
 
 mod cgroup;
+pub mod clock;
 pub mod collect;
 pub mod compare;
 pub mod gpu;
@@ -15,11 +16,12 @@ mod node;
 pub mod own;
 mod pci;
 #[cfg(test)]
-mod planted;
+pub(crate) mod planted;
 pub mod rdma;
 mod read;
 pub mod render;
 pub mod report;
+pub mod require;
 pub mod trouble;
 pub mod units;
 mod warnings;

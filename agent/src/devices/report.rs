@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use muster_nvml::Gpu;
 use serde::{Deserialize, Serialize};
 
+use super::clock::ClockOffset;
 use super::host::Memory;
 use crate::plan::Family;
 
@@ -32,6 +33,9 @@ pub struct Report {
     pub own_name: Option<OwnName>,
     /// The kernel's release.
     pub kernel: Option<String>,
+    /// How far its clock is from the launcher's; only the launcher can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockOffset>,
     /// What may be computed on.
     pub cpus: Option<Cpus>,
     /// The machine's NUMA nodes.

@@ -40,6 +40,8 @@ pub struct Engine {
     pub reaper: Reaper,
     /// The name under which wrappers look for the desk of this machine.
     pub rank_socket: String,
+    /// What every command gets in its environment.
+    pub env: Vec<(String, String)>,
     /// Where to report.
     pub events: mpsc::Sender<Event>,
 }
@@ -108,11 +110,11 @@ impl Engine {
         agent.send(Kind::Ours, &[]).await?;
         tracing::debug!(%host, command = %String::from_utf8_lossy(&command), "agent called");
         self.report(Event::AgentCalled(host.clone())).await;
+        // What the agent was told itself comes last, and wins.
+        let env = [self.env.as_slice(), request.env.as_slice()].concat();
         let ended = match way {
-            Way::Over(connection) => {
-                over(&connection, &command, &request.env, &mut read, &agent).await
-            }
-            Way::Here => self.here(&command, &request.env, &mut read, &agent).await,
+            Way::Over(connection) => over(&connection, &command, &env, &mut read, &agent).await,
+            Way::Here => self.here(&command, env, &mut read, &agent).await,
         };
         match ended {
             Ok(Some(ended)) => {
@@ -138,11 +140,10 @@ impl Engine {
     async fn here(
         &self,
         command: &[u8],
-        env: &[(String, String)],
+        mut env: Vec<(String, String)>,
         read: &mut OwnedReadHalf,
         agent: &Agent,
     ) -> Result<Option<Ended>, String> {
-        let mut env = env.to_vec();
         env.push((MUSTER_RANK_SOCKET.to_owned(), self.rank_socket.clone()));
         let child = shell::start(&self.reaper, command, &env, SESSION)
             .map_err(|error| error.to_string())?;

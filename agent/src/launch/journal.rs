@@ -104,7 +104,8 @@ impl Journal {
             "state": state,
         });
         if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
-            object.extend(more);
+            // What is unknown is absent, as with the ranks of a user's own mpirun line.
+            object.extend(more.into_iter().filter(|(_, value)| !value.is_null()));
         }
         let written = write_within(out.as_fd(), format!("{object}\n").as_bytes(), LIMIT);
         if let Err(error) = written {

@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod journal;
 pub mod lines;
 pub mod mpirun;
+pub mod network;
 pub mod run;
 pub mod slots;
 pub mod socket;

@@ -165,6 +165,7 @@ pub async fn run(
         fleet: Arc::clone(&fleet),
         reaper: reaper.clone(),
         rank_socket,
+        env: plan.daemon_env.clone(),
         events: events.sender.clone(),
     };
     tokio::spawn(engine.serve(listener));
@@ -172,7 +173,7 @@ pub async fn run(
     fleet.tell_workers(&ToWorker::Watch { heartbeat_ms }).await;
     let mut mpirun = start(&plan, &reaper)?;
     journal.reached("spawn");
-    journal.state(State::Launching, json!({ "ranks": plan.ranks }));
+    journal.state(State::Launching, json!({ "ranks": plan.ranks, "fabric": plan.fabric }));
     let (exited, after_exit) = watch::channel(false);
     lines.follow_mpirun(&mut mpirun, &after_exit);
     let group = mpirun.id.pid;

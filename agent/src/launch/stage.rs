@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::dispatch::Expected;
 use super::fleet::Fleet;
 use super::journal::Journal;
+use super::network;
 use super::slots::{own_slots, plan_hosts};
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
@@ -30,7 +31,7 @@ use crate::discovery::dns::Resolver;
 use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
 use crate::output::Returns;
-use crate::plan::{self, Family, Plan, PlanHost, Request};
+use crate::plan::{self, Fabric, Family, Plan, PlanHost, Request};
 use crate::rank::protocol::Output;
 use crate::rank::{self, Color};
 use crate::readiness::callback;
@@ -85,6 +86,9 @@ pub async fn gather(
         return Err(callback::CutOff { hosts: found.cut_off }.into());
     }
     for line in disagreements(&ready) {
+        say(&format!("warning: {line}"));
+    }
+    if let Some(line) = network::clocks(&ready) {
         say(&format!("warning: {line}"));
     }
     Ok(ready)
@@ -178,6 +182,7 @@ pub fn request(
     config: &LaunchConfig,
     ready: &[Ready],
     own: Option<&Report>,
+    fabric: Fabric,
     run_dir: &Path,
 ) -> Request {
     let wrapper = wrapper(config, ready).unwrap_or_else(|why| {
@@ -200,6 +205,7 @@ pub fn request(
         local_cpus: plan::slots::offered(None, local_cpus).0,
         local_slots: plan::slots::decide(None, config.slots, own_slots(local_cpus, own)),
         interface: interface(ready),
+        fabric,
         hosts_from_flag: config.hosts.source.is_flag(),
         env: config.env.clone(),
     }

@@ -5,7 +5,9 @@
 use super::error::PlanError;
 use super::job::Job;
 use super::settings::Settings;
-use super::{Family, Plan, Request, Work, dialect, hydra, openmpi4, openmpi5, slots, work, wrap};
+use super::{
+    Family, Plan, Request, Setting, Work, dialect, hydra, openmpi4, openmpi5, slots, work, wrap,
+};
 use crate::config::variables::MUSTER_RANK_SOCKET;
 
 /// What our hostfile is called in the run directory.
@@ -37,6 +39,10 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
         Family::OpenMpi5 => openmpi5::settings(&job, &mut settings)?,
         Family::Mpich | Family::IntelMpi => hydra::settings(&job, &mut settings)?,
     };
+    request.fabric.apply(&mut settings);
+    for warning in &request.fabric.warnings {
+        settings.note(format!("warning: {warning}"));
+    }
     if let Some(name) = &request.rank_socket {
         settings.put(MUSTER_RANK_SOCKET, name.as_str(), "where wrappers of ranks find muster");
     }
@@ -51,8 +57,20 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
     };
     let links =
         if family.is_hydra() { hydra::link(&job).into_iter().collect() } else { Vec::new() };
-    let hosts = request.hosts.clone();
-    Ok(Plan { argv, env, files, links, ranks: job.ranks, hosts, placement, notes })
+    let daemon_env = if family.is_hydra() { Vec::new() } else { daemon_env(request, &env) };
+    let (fabric, hosts) = (request.fabric.line.clone(), request.hosts.clone());
+    let ranks = job.ranks;
+    Ok(Plan { argv, env, daemon_env, fabric, files, links, ranks, hosts, placement, notes })
+}
+
+/// What the fabric sets and Open MPI does not carry to other hosts: it knows its own parameters only.
+fn daemon_env(request: &Request, env: &[Setting]) -> Vec<(String, String)> {
+    let of_fabric = |name: &str| request.fabric.wishes.iter().any(|wish| wish.name == name);
+    env.iter()
+        .filter(|setting| !setting.kept && of_fabric(&setting.name))
+        .filter(|setting| !setting.name.contains("_MCA_"))
+        .map(|setting| (setting.name.clone(), setting.value.clone()))
+        .collect()
 }
 
 /// A program that mpirun would misread is refused before anything else is asked of it.

@@ -5,6 +5,7 @@
 mod build;
 pub mod dialect;
 pub mod error;
+mod fabric;
 pub mod family;
 mod hydra;
 mod job;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 
 pub use build::build;
 pub use error::PlanError;
+pub use fabric::{Elsewhere, Fabric, Wish};
 
 use crate::config::env::Environment;
 use crate::ids::HostName;
@@ -107,6 +109,8 @@ pub struct Request {
     pub local_slots: (u32, String),
     /// The interface over which the workers were reached, e.g. `eth0`, where known.
     pub interface: Option<String>,
+    /// The network that was chosen.
+    pub fabric: Fabric,
     /// The hosts were named by a flag of muster, which outranks hostfile variables in the
     /// environment; otherwise the variables are where the hosts came from.
     pub hosts_from_flag: bool,
@@ -134,6 +138,10 @@ pub struct Plan {
     pub argv: Vec<OsString>,
     /// In the order of printing.
     pub env: Vec<Setting>,
+    /// What the daemons' environment on other hosts needs, where mpirun does not carry its own there.
+    pub daemon_env: Vec<(String, String)>,
+    /// Which network was chosen and why.
+    pub fabric: Option<String>,
     /// Files to write into the run directory, absolute path and content.
     pub files: Vec<(PathBuf, String)>,
     /// Links to make in the run directory: link, target.

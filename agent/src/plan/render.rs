@@ -25,6 +25,9 @@ pub fn text(plan: &Plan) -> String {
     if !plan.hosts.is_empty() {
         line(&mut out, &format!("hosts     {}", slots::words(&plan.hosts)));
     }
+    if let Some(fabric) = &plan.fabric {
+        line(&mut out, &format!("fabric    {fabric}"));
+    }
     for (path, content) in &plan.files {
         line(&mut out, &format!("file      {}", path.display()));
         let rows: Vec<&str> = content.lines().collect();
@@ -123,6 +126,7 @@ pub fn json(plan: &Plan) -> Value {
         "ranks": plan.ranks,
         "slots": slots.collect::<Vec<Value>>(),
         "placement": plan.placement,
+        "fabric": plan.fabric,
         "files": files,
         "links": links,
         "env": plan.env,
@@ -164,6 +168,8 @@ mod tests {
                 setting("KEPT", "x", true),
                 setting("LONGEST", &"x".repeat(70), false),
             ],
+            daemon_env: Vec::new(),
+            fabric: Some("TCP over eth0".into()),
             files: vec![("/run/m/hostfile".into(), "w0 slots=2\nw1 slots=2\n".into())],
             links: vec![("/run/m/rsh".into(), "/usr/bin/muster".into())],
             ranks: Some(3),
@@ -183,6 +189,7 @@ mod tests {
 command   /usr/bin/mpirun -n 3 ./train 'a b' 'it'\\''s' ''
 ranks     3: 2 on w0, 1 on w1
 hosts     4 slots: 2 on w0 (2 GPUs), 2 on w1 (hostfile)
+fabric    TCP over eth0
 file      /run/m/hostfile
             w0 slots=2
             w1 slots=2

@@ -58,12 +58,20 @@ impl<'a> Settings<'a> {
 
     /// Lists a variable that stays as it is, if it is set; `meaning` follows "already set".
     pub(super) fn keep(&mut self, name: &str, meaning: &str) {
-        if let Some(value) = self.env.get(name) {
+        let listed = self.list.iter().any(|setting| setting.name == name && setting.kept);
+        if let (Some(value), false) = (self.env.get(name), listed) {
             let reason = match meaning {
                 "" => ALREADY.to_owned(),
                 meaning => format!("{ALREADY}; {meaning}"),
             };
             self.push(name, value.to_owned(), true, reason);
+        }
+    }
+
+    /// Lists a variable that was set where this environment does not show it, once.
+    pub(super) fn keep_as(&mut self, name: &str, value: &str, reason: &str) {
+        if self.list.iter().all(|setting| setting.name != name) {
+            self.push(name, value.to_owned(), true, reason.to_owned());
         }
     }
 

@@ -4,6 +4,7 @@
 //! facts of a process: a signal's name on the SSH wire (`status`) and the rank in its environment
 //! (`ranks`).
 
+pub mod background;
 pub mod carry;
 pub mod end;
 pub mod guard;

@@ -1,7 +1,7 @@
 //! Which of its host's GPUs a rank gets.
 //!
 //! Pure: the wish of a rank and the units of its host in, variables out. Must not ask a driver; who has
-//! the report hands it over. What each wish does and why is in `docs/adr/0010-gpu-binding.md`.
+//! the report hands it over. What each wish does and why is in `docs/adr/0014-gpu-binding.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

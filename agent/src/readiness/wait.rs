@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
 use tokio::sync::{Semaphore, mpsc};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, interval, timeout};
 
 use super::gate::{Gate, HostState, NotReady};
 use super::pace::Pace;
+use crate::devices::clock::ClockOffset;
 use crate::devices::own::OwnHost;
 use crate::discovery::HostSpec;
 use crate::discovery::lookup::Lookup;
@@ -273,11 +274,16 @@ fn state_of(error: &DialError) -> HostState {
 
 /// The hello of a muster worker; for a plain SSH server, proof that `true` runs there.
 async fn greet(connection: &Connection) -> Result<Option<Control>, String> {
+    let asked = Instant::now();
     if let Some((sender, mut receiver)) =
         connection.control().await.map_err(|error| error.to_string())?
     {
         return match receiver.next().await {
-            Ok(Some(ToLauncher::Hello(hello))) => {
+            Ok(Some(ToLauncher::Hello(mut hello))) => {
+                let offset = |stamp| ClockOffset::of(stamp, SystemTime::now(), asked.elapsed());
+                if let (Some(stamp), Some(devices)) = (hello.clock, &mut hello.devices) {
+                    devices.clock = Some(offset(stamp));
+                }
                 Ok(Some(Control { hello: *hello, sender, receiver }))
             }
             Ok(Some(_)) => Err("its first message is no hello".into()),

@@ -2,7 +2,7 @@
 //!
 //! Must stay small: a thousand of these may run at once.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,6 +13,7 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::unregister;
 
+use super::streams::{read, write_all};
 use super::{FAILED, Outcome, bytes, variables};
 use crate::config::env::Environment;
 use crate::launch::socket::{Kind, Request, STOPPED, receive, send};
@@ -67,11 +68,8 @@ fn converse(
     }
     loop {
         let written = match receive(stream, &mut buffer)? {
-            Kind::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(&buffer).and_then(|()| stdout.flush())
-            }
-            Kind::Stderr => io::stderr().write_all(&buffer),
+            Kind::Stdout => write_all(io::stdout(), &buffer),
+            Kind::Stderr => write_all(io::stderr(), &buffer),
             Kind::Ended => {
                 let ended: Ended = serde_json::from_slice(&buffer)?;
                 return Ok(Some(Outcome::Ended(ended)));
@@ -90,16 +88,14 @@ fn converse(
 
 /// Carries standard input until it ends.
 fn carry_input(stream: &UnixStream) {
-    let mut stdin = io::stdin().lock();
     let mut buffer = vec![0; CHUNK];
     loop {
-        let sent = match stdin.read(&mut buffer) {
+        let sent = match read(io::stdin(), &mut buffer) {
             Ok(0) => {
                 let _ = send(stream, Kind::StdinEnd, &[]);
                 return;
             }
             Ok(n) => send(stream, Kind::Stdin, &buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return,
         };
         if sent.is_err() {

@@ -15,6 +15,8 @@ use crate::text::matches;
 
 pub mod direct;
 pub mod handover;
+mod streams;
+pub mod target;
 
 /// ssh's exit code for "no connection" and everything else that is not the command's doing.
 pub const FAILED: u8 = 255;

@@ -5,9 +5,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use russh::client::{self, AuthResult, DisconnectReason, Msg};
+use russh::keys::ssh_key::Algorithm;
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, known_hosts};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
 use tokio::net::TcpStream;
@@ -106,6 +108,8 @@ struct Handler {
     login: Login,
     peer: SocketAddr,
     brake: Brake,
+    /// Set where the server has shown the key derived from the job's.
+    derived: Arc<AtomicBool>,
     ended: watch::Sender<Option<String>>,
 }
 
@@ -120,6 +124,10 @@ impl client::Handler for Handler {
             // Certificates are never offered for; a server that sends one anyway is not believed.
             return Ok(self.login.host_keys == HostKeys::Any);
         };
+        let derived = self.login.key.is_derived(key);
+        self.derived.store(derived, Ordering::Relaxed);
+        // Who shows the derived key holds the job's, by which others know the host.
+        let key = if derived { self.login.key.public() } else { key };
         Ok(match self.login.host_keys {
             HostKeys::Job => self.login.key.is(key),
             HostKeys::Any => true,
@@ -201,16 +209,23 @@ impl Connection {
         let local = stream.local_addr().map_err(DialError::Unreachable)?;
         stream.set_nodelay(true).map_err(DialError::Unreachable)?;
         let (brake, (ended, ended_rx)) = (Brake::default(), watch::channel(None));
-        let key = Arc::clone(login.key.private());
-        let user = login.user.clone();
+        let (key, user, derived) = (login.key.clone(), login.user.clone(), Arc::default());
         let config = config(login.heartbeat);
-        let handler = Handler { login, peer, brake: brake.clone(), ended };
+        let handler =
+            Handler { login, peer, brake: brake.clone(), derived: Arc::clone(&derived), ended };
         let mut handle = timeout_at(deadline, client::connect_stream(config, stream, handler))
             .await
             .map_err(|_| DialError::TimedOut("exchanging keys"))?
             .map_err(handshake_error)?;
+        // A server that shows the derived key takes it, too.
+        let derived = key.derived().filter(|_| derived.load(Ordering::Relaxed));
+        let key = Arc::clone(derived.unwrap_or(key.private()));
         let authenticated = async {
-            let hash = handle.best_supported_rsa_hash().await?.flatten();
+            let hash = match key.algorithm() {
+                Algorithm::Rsa { .. } => handle.best_supported_rsa_hash().await?.flatten(),
+                // Nothing to be agreed upon, nor to be waited for.
+                _ => None,
+            };
             handle.authenticate_publickey(user, PrivateKeyWithHashAlg::new(key, hash)).await
         };
         let result = timeout_at(deadline, authenticated)

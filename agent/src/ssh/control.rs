@@ -2,6 +2,7 @@
 //!
 //! Must not act on a message; it says what can be said, and how it travels.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::devices::clock::Stamp;
 use crate::devices::report::{Mpi, Report as Devices};
 use crate::devices::trouble::OomKills;
 use crate::rank::protocol;
@@ -44,6 +46,12 @@ pub struct Hello {
     pub slots: u32,
     /// Why that many.
     pub slots_from: String,
+    /// Its clock, as it sent this.
+    #[serde(default)]
+    pub clock: Option<Stamp>,
+    /// What its environment sets of all that concerns networks.
+    #[serde(default)]
+    pub network: BTreeMap<String, String>,
     /// What the host has; none from a worker that does not say, or whose kernel did not answer.
     #[serde(default, deserialize_with = "if_understood")]
     pub devices: Option<Devices>,

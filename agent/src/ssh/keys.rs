@@ -10,7 +10,10 @@ use std::sync::Arc;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve};
 use russh::keys::{PrivateKey, PublicKey, decode_secret_key};
 
+use super::derived::derive;
+use super::sec1;
 use crate::config::env::Environment;
+use crate::config::variables::MUSTER_KEY_DIR;
 use crate::exit::{Class, Explain};
 
 /// Names under which a key may lie in the directory. mpi-operator, Trainer and Volcano all write
@@ -24,6 +27,8 @@ const MAX_KEY_BYTES: u64 = 64 * 1024;
 #[derive(Clone)]
 pub struct JobKey {
     private: Arc<PrivateKey>,
+    /// None where the job's own is as quick.
+    derived: Option<Arc<PrivateKey>>,
     path: PathBuf,
 }
 
@@ -41,16 +46,31 @@ impl JobKey {
         &self.private
     }
 
-    /// The public half, the only one that opens a worker and the only one a worker may show.
+    /// The public half.
     #[must_use]
     pub fn public(&self) -> &PublicKey {
         self.private.public_key()
     }
 
-    /// Whether the other side showed this very key; comments do not count.
+    /// The key that only holders of the private half can derive from it, and sign with in a fraction of
+    /// the time; none where the job's own is of that kind.
+    #[must_use]
+    pub fn derived(&self) -> Option<&Arc<PrivateKey>> {
+        self.derived.as_ref()
+    }
+
+    /// Whether the other side showed one of the two keys: the only ones that open a worker, and the
+    /// only ones a worker may show. Comments do not count.
     #[must_use]
     pub fn is(&self, other: &PublicKey) -> bool {
-        self.public().key_data() == other.key_data()
+        self.public().key_data() == other.key_data() || self.is_derived(other)
+    }
+
+    /// Whether the other side showed the derived key.
+    #[must_use]
+    pub fn is_derived(&self, other: &PublicKey) -> bool {
+        let derived = self.derived.as_ref();
+        derived.is_some_and(|own| own.public_key().key_data() == other.key_data())
     }
 
     /// The file that it was read from.
@@ -125,7 +145,7 @@ pub fn directories(flag: Option<&Path>, env: &Environment) -> Vec<PathBuf> {
     if let Some(dir) = flag {
         return vec![dir.to_path_buf()];
     }
-    if let Some(dir) = env.non_empty("MUSTER_KEY_DIR") {
+    if let Some(dir) = env.non_empty(MUSTER_KEY_DIR) {
         return vec![PathBuf::from(dir)];
     }
     let home = env.non_empty("HOME").map(|home| Path::new(home).join(".ssh"));
@@ -182,9 +202,13 @@ pub fn load(path: &Path) -> Result<JobKey, KeyError> {
     if text.contains("ENCRYPTED") {
         return Err(malformed("the key is protected by a passphrase".into()));
     }
-    let key = decode_secret_key(&text, None).map_err(|error| malformed(error.to_string()))?;
+    let key = match sec1::read(&text) {
+        Some(key) => key,
+        None => decode_secret_key(&text, None).map_err(|error| malformed(error.to_string()))?,
+    };
     supported(&key.algorithm()).map_err(malformed)?;
-    Ok(JobKey { private: Arc::new(key), path: path.to_path_buf() })
+    let derived = derive(&key).map_err(|error| malformed(error.to_string()))?.map(Arc::new);
+    Ok(JobKey { private: Arc::new(key), derived, path: path.to_path_buf() })
 }
 
 fn supported(algorithm: &Algorithm) -> Result<(), String> {
@@ -234,6 +258,10 @@ mod tests {
                 let key = find(&[dir.path().to_path_buf()]).unwrap();
                 let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
                 assert!(key.is(&PublicKey::from_openssh(&public).unwrap()), "{arguments:?}");
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert_eq!(**key.private(), decode_secret_key(&text, None).unwrap());
+                assert_eq!(key.derived().is_none(), arguments[1] == "ed25519");
+                assert!(key.derived().is_none_or(|derived| key.is(derived.public_key())));
             }
         }
     }

@@ -5,14 +5,19 @@
 
 use russh::Sig;
 
+pub mod access;
 pub mod client;
+pub mod config_text;
 pub mod control;
 pub mod control_channel;
+mod derived;
 pub mod heartbeat;
 pub mod keys;
 pub mod lines_channel;
 pub mod options;
 pub mod remote;
+mod sec1;
+pub mod sshd_options;
 pub mod wire;
 
 /// A signal's name on the wire; russh knows twelve of them by type and the rest by name.

@@ -1,9 +1,10 @@
 //! The command line of `muster rsh [options] host command…`, read exactly as ssh(1) reads it.
 //!
-//! Must not connect, look a name up or read a file. An option is honoured, ignored because it says
+//! Must not connect or look a name up; only `file` reads files. An option is honoured, ignored because it says
 //! nothing here, or refused because the result would differ from what was asked for; there is no
 //! fourth way.
 
+pub mod file;
 mod flags;
 mod keywords;
 
@@ -53,8 +54,8 @@ pub struct RshOptions {
     pub port: Option<u16>,
     /// Private keys to try, in order.
     pub identity: Vec<PathBuf>,
-    /// How long one attempt to connect may take.
-    pub connect_timeout: Option<Duration>,
+    /// How long one attempt to connect may take; the inner none is `ConnectTimeout=none`.
+    pub connect_timeout: Option<Option<Duration>>,
     /// How many attempts to connect.
     pub connection_attempts: Option<u32>,
     /// Which addresses to use.
@@ -71,8 +72,22 @@ pub struct RshOptions {
     pub send_env: Vec<String>,
     /// The words of the command with single spaces between, byte for byte; never empty.
     pub command: OsString,
+    /// `-F`: which files of configuration complete this.
+    pub config: ConfigFiles,
     /// Options without effect, for `-v` to tell.
     pub ignored: Vec<Ignored>,
+}
+
+/// Which files of configuration are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ConfigFiles {
+    /// The user's and the system's.
+    #[default]
+    Usual,
+    /// This one.
+    One(PathBuf),
+    /// None (`-F none`).
+    None,
 }
 
 /// What is wrong with the command line.
@@ -160,15 +175,13 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<RshOptions, Op
     if command.is_empty() {
         return Err(OptionsError::NoCommand(host));
     }
-    let expand =
-        |name: String| name.replace("%%", "\0").replace("%h", host.as_str()).replace('\0', "%");
     Ok(RshOptions {
-        host_name: given.host_name.map(expand),
+        host_name: given.host_name.map(|name| expand_host(&name, host.as_str())),
         host,
         user: given.user,
         port: given.port,
         identity: given.identity,
-        connect_timeout: given.connect_timeout.flatten(),
+        connect_timeout: given.connect_timeout,
         connection_attempts: given.connection_attempts,
         family: given.family,
         quiet: given.quiet,
@@ -177,6 +190,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<RshOptions, Op
         set_env: given.set_env,
         send_env: given.send_env,
         command: OsString::from_vec(command),
+        config: given.config.unwrap_or_default(),
         ignored: given.ignored,
     })
 }
@@ -197,6 +211,7 @@ struct Given {
     stdin_null: bool,
     set_env: Vec<(String, String)>,
     send_env: Vec<String>,
+    config: Option<ConfigFiles>,
     ignored: Vec<Ignored>,
 }
 
@@ -204,6 +219,11 @@ impl Given {
     fn ignore(&mut self, option: String, reason: &'static str) {
         self.ignored.push(Ignored { option, reason });
     }
+}
+
+/// Replaces `%h` and `%%` in a `HostName`.
+fn expand_host(name: &str, host: &str) -> String {
+    name.replace("%%", "\0").replace("%h", host).replace('\0', "%")
 }
 
 /// A port number as ssh takes it from `-p`, `Port=` and a URI.

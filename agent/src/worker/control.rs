@@ -4,7 +4,7 @@
 //! Must not outlive the channel.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::ChannelMsg;
 use tokio::sync::mpsc;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::call_back::call_back;
 use super::session::Line;
 use super::{ConnectionId, Worker, ranks};
+use crate::devices::clock::Stamp;
 use crate::ssh::control::{self, Frames, Still, ToLauncher, ToWorker};
 
 /// Answers that may wait to be sent.
@@ -26,7 +27,10 @@ pub async fn serve(line: Line) {
     let worker = link.worker;
     let (answers, mut outgoing) = mpsc::channel::<ToLauncher>(ANSWERS);
     worker.is_launcher(link.id, answers.clone());
-    let hello = ToLauncher::Hello(Box::new(worker.hello().await));
+    let asked = Instant::now();
+    let mut hello = worker.hello().await;
+    hello.clock = Some(Stamp::now(asked.elapsed()));
+    let hello = ToLauncher::Hello(Box::new(hello));
     if answers.send(hello).await.is_err() {
         return;
     }

@@ -2,6 +2,8 @@
 //!
 //! Must not guess: what cannot be found out is said to be unknown.
 
+use std::collections::BTreeMap;
+
 use crate::config::env::Environment;
 use crate::config::variables::POD_NAME;
 use crate::devices::host::{Roots, cpus, memory};
@@ -9,11 +11,15 @@ use crate::devices::mpirun;
 use crate::devices::own::own_host;
 use crate::devices::report::Report;
 use crate::devices::units::Units;
+use crate::fabric;
 use crate::plan::slots;
 use crate::ssh::control::Hello;
 
-/// A worker's hello, but for its devices and what follows from them. Asks the mpirun on PATH who it is,
-/// so it may take a moment.
+/// Bytes of a variable that a hello tells.
+const LONGEST: usize = 4096;
+
+/// A worker's hello, but for its clock, its devices and what follows from these. Asks the mpirun on PATH
+/// who it is, so it may take a moment.
 #[must_use]
 pub fn hello(env: &Environment) -> Hello {
     let roots = Roots::default();
@@ -30,6 +36,8 @@ pub fn hello(env: &Environment) -> Hello {
         memory_limit: memory(&roots).limit,
         slots,
         slots_from,
+        clock: None,
+        network: network(env),
         devices: None,
     }
 }
@@ -44,4 +52,11 @@ pub fn complete(hello: &Hello, devices: Option<Report>) -> Hello {
     }
     hello.devices = devices.map(|report| Report { mpi: hello.mpi.clone(), ..report });
     hello
+}
+
+/// What this environment sets of all that concerns networks: ranks that are started here will have it.
+fn network(env: &Environment) -> BTreeMap<String, String> {
+    let set = |name: &&str| Some(((*name).to_owned(), env.get(name)?.to_owned()));
+    let short = |(_, value): &(String, String)| value.len() <= LONGEST;
+    fabric::NAMES.iter().filter_map(set).filter(short).collect()
 }

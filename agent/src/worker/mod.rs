@@ -25,16 +25,18 @@ use crate::process::spawn::{Child, SpawnError};
 use crate::process::tree::ProcessId;
 use crate::relay::printer::{Print, Printer};
 use crate::relay::roll::Roll;
+use crate::ssh::access::Access;
 use crate::ssh::control::{Hello, ToLauncher};
 use crate::ssh::heartbeat::Heartbeat;
-use crate::ssh::keys::JobKey;
 use crate::text::matches;
 
+pub mod as_sshd;
 pub mod call_back;
 pub mod control;
 pub mod exec;
 pub mod hello;
 pub mod lines;
+pub mod pid_file;
 pub mod ranks;
 pub mod run;
 pub mod server;
@@ -60,6 +62,8 @@ impl fmt::Display for ConnectionId {
 pub struct Settings {
     /// Variables that a peer may set for its commands, with `*` and `?` as in ssh_config(5).
     pub accept_env: Vec<String>,
+    /// Variables for every command, over the worker's own and over a peer's.
+    pub set_env: Vec<(String, String)>,
     /// How long processes live on when the connection that started them is lost.
     pub orphan_grace: Duration,
     /// Between SIGTERM and SIGKILL when the platform stops this worker.
@@ -77,7 +81,7 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The state of a worker, shared by its connections.
 pub struct Worker {
-    key: JobKey,
+    access: Access,
     hello: Hello,
     /// When it was looked what this host has, and what was seen.
     devices: tokio::sync::Mutex<Option<(Instant, Option<Report>)>>,
@@ -123,9 +127,9 @@ impl Drop for Untold<'_> {
 impl Worker {
     /// A worker that will introduce itself with `hello`.
     #[must_use]
-    pub fn new(key: JobKey, hello: Hello, settings: Settings, reaper: Reaper) -> Self {
+    pub fn new(access: Access, hello: Hello, settings: Settings, reaper: Reaper) -> Self {
         Self {
-            key,
+            access,
             hello,
             devices: tokio::sync::Mutex::default(),
             settings,
@@ -139,10 +143,10 @@ impl Worker {
         }
     }
 
-    /// The job's key.
+    /// Who may enter, and what it shows of itself.
     #[must_use]
-    pub fn key(&self) -> &JobKey {
-        &self.key
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// When a silent peer counts as lost.
@@ -192,7 +196,7 @@ impl Worker {
         command: &[u8],
         env: &[(String, String)],
     ) -> Result<Child, SpawnError> {
-        let mut env = env.to_vec();
+        let mut env = [env, &self.settings.set_env].concat();
         let launchers = self.launchers();
         let socket = launchers.get(&connection.0).and_then(|of| of.ranks_find.clone());
         drop(launchers);

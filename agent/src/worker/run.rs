@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,21 +14,30 @@ use tokio::time::timeout;
 
 use super::{FAREWELL, FRESH, Settings, Worker};
 use crate::exit::{Class, Failure};
+use crate::process::background::Background;
 use crate::process::end::end;
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
 use crate::process::scope::Scope;
+use crate::ssh::access::Access;
 use crate::ssh::control::Hello;
 use crate::ssh::keys::JobKey;
 use crate::text::say;
-use crate::worker::server;
+use crate::worker::pid_file::PidFile;
+use crate::worker::server::{self, Needs};
 
 /// A worker that is ready to run.
 pub struct Config {
     /// Where to listen.
     pub addresses: Vec<SocketAddr>,
-    /// The job's key.
-    pub key: JobKey,
+    /// Whether each of them is needed.
+    pub needs: Needs,
+    /// Who may enter, and what to show.
+    pub access: Access,
+    /// Where to write the number of the process to signal.
+    pub pid_file: Option<PathBuf>,
+    /// Who waits until it serves, in the foreground.
+    pub background: Option<Background>,
     /// What to say of this host.
     pub hello: Hello,
     /// How to behave.
@@ -41,15 +51,16 @@ pub struct Config {
 pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let mut stop = StopSignals::listen(guarded)?;
     let reaper = Reaper::start()?;
-    let listeners = server::listen(&config.addresses)?;
+    let listeners = server::listen(&config.addresses, config.needs)?;
     let bound: Vec<String> = listeners
         .iter()
         .filter_map(|listener| listener.local_addr().ok())
         .map(|address| address.to_string())
         .collect();
     let ready = ready_line(&bound, &config);
+    let _pid_file = config.pid_file.map(PidFile::write);
     let grace = config.settings.grace;
-    let worker = Arc::new(Worker::new(config.key, config.hello, config.settings, reaper));
+    let worker = Arc::new(Worker::new(config.access, config.hello, config.settings, reaper));
     // Begun before anyone asks, so that nobody waits for a slow driver who comes a little later.
     let looking = Arc::clone(&worker);
     tokio::spawn(async move { looking.devices(FRESH).await.is_some() });
@@ -61,6 +72,9 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush());
     drop(stdout);
+    if let Some(background) = config.background {
+        background.serves();
+    }
 
     let told = stop.next().await;
     let Some(signal) = told else {
@@ -107,7 +121,7 @@ fn ready_line(bound: &[String], config: &Config) -> String {
         hello.hostname,
         bound.join(" "),
         hello.cpus,
-        config.key.path().display()
+        config.access.shown().first().map_or(Path::new("none"), JobKey::path).display()
     )
 }
 

@@ -3,7 +3,7 @@
 //! Must not know what a connection is used for.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,10 @@ use tokio::task::JoinSet;
 use super::Worker;
 use super::session::{Handler, Link};
 use crate::exit::{Class, Explain};
+use crate::ssh::access::Access;
 use crate::ssh::heartbeat::Heartbeat;
-use crate::ssh::keys::JobKey;
 use crate::ssh::wire::{self, Brake};
+use crate::text::say;
 
 /// How long a peer may take to prove that it holds the job's key.
 const LOGIN_GRACE: Duration = Duration::from_secs(20);
@@ -71,11 +72,27 @@ impl Explain for ListenError {
     }
 }
 
+/// How many of several addresses a worker needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// All of them: they were asked for.
+    All,
+    /// Any one: they are the usual ones.
+    One,
+}
+
+/// One socket for both families where the kernel has IPv6, as Linux has it by default.
+#[must_use]
+pub fn everywhere() -> IpAddr {
+    let six = std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+    if six { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
 /// Opens the listeners.
 ///
 /// # Errors
-/// The first address that cannot be had.
-pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError> {
+/// The first address that cannot be had, where it is needed.
+pub fn listen(addresses: &[SocketAddr], needs: Needs) -> Result<Vec<TcpListener>, ListenError> {
     let open = |address: &SocketAddr| {
         let bind = || {
             let socket = match address {
@@ -88,19 +105,26 @@ pub fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError>
         };
         bind().map_err(|source| ListenError::Bind { address: *address, source })
     };
-    addresses.iter().map(open).collect()
+    let opened: Vec<Result<TcpListener, ListenError>> = addresses.iter().map(open).collect();
+    if needs == Needs::All || opened.iter().all(Result::is_err) {
+        return opened.into_iter().collect();
+    }
+    let told = opened.into_iter().filter_map(|one| {
+        one.inspect_err(|error| say(&format!("goes on without that: failed to {error}"))).ok()
+    });
+    Ok(told.collect())
 }
 
-/// What russh needs to know to serve with `key` as host key; a client that is silent for longer than
-/// `heartbeat` allows is given up.
+/// What russh needs to know to serve with the host keys of `access`, and what is derived from them; a
+/// client that is silent for longer than `heartbeat` allows is given up.
 #[must_use]
-pub fn config(key: &JobKey, heartbeat: Heartbeat) -> Arc<Config> {
+pub fn config(access: &Access, heartbeat: Heartbeat) -> Arc<Config> {
     Arc::new(Config {
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: Duration::from_secs(1),
         // The first question of every OpenSSH client is "none"; it costs nothing to say no at once.
         auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: vec![key.private().as_ref().clone()],
+        keys: access.host_keys(),
         window_size: wire::WINDOW,
         maximum_packet_size: wire::PACKET,
         channel_buffer_size: wire::CHANNEL_MESSAGES,
@@ -116,7 +140,7 @@ pub fn config(key: &JobKey, heartbeat: Heartbeat) -> Arc<Config> {
 
 /// Accepts until the platform stops the worker; returns the connections that are open then.
 pub async fn accept(listener: TcpListener, worker: Arc<Worker>) -> JoinSet<()> {
-    let config = config(worker.key(), worker.heartbeat());
+    let config = config(worker.access(), worker.heartbeat());
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     let mut connections = JoinSet::new();
     loop {

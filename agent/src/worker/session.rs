@@ -55,7 +55,7 @@ impl Handler {
     }
 
     fn admit(&self, key: &PublicKey) -> Auth {
-        if self.link.worker.key().is(key) { Auth::Accept } else { Auth::reject() }
+        if self.link.worker.access().admits(key) { Auth::Accept } else { Auth::reject() }
     }
 }
 

@@ -259,7 +259,7 @@ impl Host {
         namespace::in_net(&port.net, || Ok(work()))
     }
 
-    /// Cuts the host off: everything to and from it falls silent, and no side is told.
+    /// Cuts the host off: everything to and from it falls silent, and no side is told. A second network stays.
     pub fn cut(&self) -> Result<()> {
         let mut state = self.state();
         if !state.cut {
@@ -295,7 +295,9 @@ impl Host {
         }
         self.inner.site.switch.unplug(&state.port)?;
         let port = self.inner.site.switch.plug(&[(self.inner.index, address)])?.pop();
-        state.port = Arc::new(port.ok_or_else(|| LabError::Down { host: self.name().into() })?);
+        let port = port.ok_or_else(|| LabError::Down { host: self.name().into() })?;
+        self.inner.site.switch.add_interfaces(&port, &self.inner.spec)?;
+        state.port = Arc::new(port);
         state.cut = false;
         Ok(())
     }

@@ -99,7 +99,10 @@ impl Lab {
             .into_iter()
             .zip(ports)
             .zip(first..)
-            .map(|((spec, port), index)| Host::new(Arc::clone(&self.site), spec, index, port))
+            .map(|((spec, port), index)| {
+                self.site.switch.add_interfaces(&port, &spec)?;
+                Host::new(Arc::clone(&self.site), spec, index, port)
+            })
             .collect();
         let made = made.inspect_err(|_| {
             // The next hosts get the same numbers, and a network namespace takes its devices away only after a while.

@@ -1,4 +1,4 @@
-//! The lab's network: a bridge in a namespace of its own, and one veth pair a host.
+//! The lab's network: a bridge in a namespace of its own, and one veth pair a host; a second one for hosts that ask.
 //!
 //! Must not touch the machine's own network namespace: nothing here can leave the machine, and nothing stays behind.
 
@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::error::Result;
+use crate::spec::{HostSpec, MoreInterface};
 use crate::{namespace, tool};
 
 /// The bridge's own address, where the DNS server listens.
@@ -42,7 +43,9 @@ impl Switch {
                  link set br0 up\n\
                  link add sink type veth peer name drain\n\
                  link set sink up\n\
-                 link set drain up\n",
+                 link set drain up\n\
+                 link add br1 type bridge forward_delay 0 mcast_snooping 0\n\
+                 link set br1 up\n",
                 mac(GATEWAY)
             );
             if ipv6 {
@@ -80,6 +83,29 @@ impl Switch {
             namespace::in_net(&port.net, || tool::ip(&self.host_side(port.address)))?;
         }
         Ok(ports)
+    }
+
+    /// Gives a plugged host what its spec has beyond eth0.
+    pub(crate) fn add_interfaces(&self, port: &Port, spec: &HostSpec) -> Result<()> {
+        spec.more_interfaces.iter().enumerate().try_for_each(|(index, more)| match more {
+            MoreInterface::SecondNetwork => self.plug_second(port),
+            MoreInterface::Decoy(name, address) => decoy(port, index, name, *address),
+        })
+    }
+
+    fn plug_second(&self, port: &Port) -> Result<()> {
+        let address = second_of(port.address);
+        let device = format!("{}b", port.device);
+        let lines = format!(
+            "link add name {device} type veth peer name eth1 address {} netns /proc/{}/fd/{}\n\
+             link set {device} master br1 up\n",
+            mac(address),
+            std::process::id(),
+            port.net.as_raw_fd(),
+        );
+        namespace::in_net(&self.net, || tool::ip(&lines))?;
+        let lines = format!("addr add {address}/{PREFIX} brd + dev eth1\nlink set eth1 up\n");
+        namespace::in_net(&port.net, || tool::ip(&lines))
     }
 
     fn host_side(&self, address: Ipv4Addr) -> String {
@@ -145,6 +171,19 @@ impl Switch {
     }
 }
 
+/// A bridge inside a host. It has a carrier only with a port that has one.
+fn decoy(port: &Port, index: usize, name: &str, address: Ipv4Addr) -> Result<()> {
+    let lines = format!(
+        "link add {name} type bridge forward_delay 0\n\
+         link add inside{index} type veth peer name outside{index}\n\
+         link set inside{index} up\n\
+         link set outside{index} master {name} up\n\
+         addr add {address}/{PREFIX} brd + dev {name}\n\
+         link set {name} up\n"
+    );
+    namespace::in_net(&port.net, || tool::ip(&lines))
+}
+
 /// The name of a host's device at the switch.
 fn device(index: usize) -> String {
     format!("port{index}")
@@ -161,6 +200,12 @@ fn mac(address: Ipv4Addr) -> String {
 pub(crate) fn ipv6_of(address: Ipv4Addr) -> Ipv6Addr {
     let [_, _, c, d] = address.octets();
     Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, u16::from_be_bytes([c, d]))
+}
+
+/// The host's address in the second network, from its first.
+fn second_of(address: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b + 1, c, d)
 }
 
 /// The address of the host with this index: 10.77.1.1 onwards, never a network or broadcast address.

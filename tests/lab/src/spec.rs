@@ -46,6 +46,13 @@ impl FileSpec {
     }
 }
 
+/// An interface beyond eth0; the kernel numbers them in the order in which they were asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum MoreInterface {
+    SecondNetwork,
+    Decoy(String, Ipv4Addr),
+}
+
 /// The shape of a host. `HostSpec::new("w0")` is a root container with the runtime's default capabilities,
 /// a writable root, no limits, and no OpenSSH.
 #[derive(Debug, Clone)]
@@ -54,6 +61,7 @@ pub struct HostSpec {
     pub(crate) domain: Option<String>,
     pub(crate) search: Vec<String>,
     pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) more_interfaces: Vec<MoreInterface>,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) passwd: Option<(String, String)>,
@@ -83,6 +91,7 @@ impl HostSpec {
                 .map(String::from)
                 .to_vec(),
             address: None,
+            more_interfaces: Vec::new(),
             uid: 0,
             gid: 0,
             passwd: None,
@@ -128,6 +137,22 @@ impl HostSpec {
     #[must_use]
     pub fn address(mut self, address: Ipv4Addr) -> Self {
         self.address = Some(address);
+        self
+    }
+
+    /// A second interface, eth1, in a network of its own: 10.78.0.0/16, the rest as in the first. DNS knows nothing
+    /// of it.
+    #[must_use]
+    pub fn second_network(mut self) -> Self {
+        self.more_interfaces.push(MoreInterface::SecondNetwork);
+        self
+    }
+
+    /// A bridge of this name and address (with the prefix 16) that is up, and reaches nobody: what a container engine
+    /// leaves on every node alike.
+    #[must_use]
+    pub fn decoy(mut self, name: impl Into<String>, address: Ipv4Addr) -> Self {
+        self.more_interfaces.push(MoreInterface::Decoy(name.into(), address));
         self
     }
 

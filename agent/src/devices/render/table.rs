@@ -106,6 +106,7 @@ fn host(report: &Report) -> [Vec<String>; 2] {
     let hostname = report.hostname.as_deref().unwrap_or("unknown");
     fact("host", Some(format!("{hostname}{}", kernel.unwrap_or_default())));
     fact("own name", report.own_name.as_ref().map(own_name));
+    fact("clock", report.clock.map(|clock| clock.to_string()));
     fact(
         "CPUs",
         report.cpus.as_ref().map(|cpus| {

@@ -5,7 +5,10 @@
 mod hydra;
 mod openmpi;
 
-use super::{Family, Mpirun, Plan, PlanError, PlanHost, Request, Setting, Work, build};
+use super::{
+    Elsewhere, Fabric, Family, Mpirun, Plan, PlanError, PlanHost, Request, Setting, Wish, Work,
+    build,
+};
 
 /// Four workers of four slots, nothing in the environment, a program that takes one argument.
 fn request(family: Family) -> Request {
@@ -27,6 +30,7 @@ fn request(family: Family) -> Request {
         local_cpus: 2,
         local_slots: (2, "CPU limit of 2".into()),
         interface: Some("eth0".into()),
+        fabric: Fabric::default(),
         hosts_from_flag: false,
         env: env(&[("PATH", "/usr/bin"), ("HOME", "/root")]),
     }
@@ -212,5 +216,55 @@ fn a_laptop_may_be_oversubscribed() {
         for variable in expected {
             assert!(set(&plan).iter().any(|set| set == variable), "{variable} {:?}", set(&plan));
         }
+    }
+}
+
+#[test]
+fn the_fabric_is_set_where_nobody_said_otherwise() {
+    let wish = |name, rivals, value: &str| Wish {
+        name,
+        rivals,
+        value: value.to_owned(),
+        reason: "why".to_owned(),
+    };
+    let elsewhere =
+        |value: &str, place: &str| Elsewhere { value: value.to_owned(), place: place.to_owned() };
+    let fabric = Fabric {
+        line: Some("TCP over eth0".into()),
+        warnings: vec!["it is slow".into()],
+        wishes: vec![
+            wish("OMPI_MCA_btl_tcp_if_include", &["OMPI_MCA_btl_tcp_if_exclude"], "eth0"),
+            wish("OMPI_MCA_pml", &[], "ob1"),
+            wish("UCX_NET_DEVICES", &[], "eth0"),
+            wish("NCCL_SOCKET_IFNAME", &[], "=eth0"),
+            wish("NCCL_IB_DISABLE", &["NCCL_NET"], "1"),
+        ],
+        elsewhere: [
+            ("NCCL_SOCKET_IFNAME".to_owned(), elsewhere("eth7", "in the environment of w0")),
+            ("OMPI_MCA_btl_tcp_if_exclude".to_owned(), elsewhere("lo", "on the mpirun line")),
+        ]
+        .into(),
+    };
+    for family in FAMILIES {
+        let env = env(&[("PATH", "/opt/intel/bin"), ("NCCL_NET", "Socket")]);
+        let plan = build(&Request { fabric: fabric.clone(), env, ..request(family) }).unwrap();
+        assert_eq!(setting(&plan, "UCX_NET_DEVICES").unwrap().value, "eth0");
+        assert!(set(&plan).contains(&"OMPI_MCA_pml=ob1".to_owned()));
+        let kept = kept(&plan);
+        for name in ["NCCL_SOCKET_IFNAME", "OMPI_MCA_btl_tcp_if_exclude", "NCCL_NET"] {
+            assert!(kept.contains(&name), "{family}: {kept:?}");
+        }
+        assert!(setting(&plan, "OMPI_MCA_btl_tcp_if_include").is_none());
+        let reason = &setting(&plan, "NCCL_SOCKET_IFNAME").unwrap().reason;
+        assert_eq!(reason, "set in the environment of w0");
+        assert!(plan.notes.contains(&"warning: it is slow".to_owned()));
+        assert_eq!(plan.fabric.as_deref(), Some("TCP over eth0"));
+        // Hydra carries the whole environment, Open MPI its own parameters.
+        let expected: &[(String, String)] = if family.is_hydra() {
+            &[]
+        } else {
+            &[("UCX_NET_DEVICES".to_owned(), "eth0".to_owned())]
+        };
+        assert_eq!(plan.daemon_env, expected, "{family}");
     }
 }

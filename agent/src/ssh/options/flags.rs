@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::{Family, Given, OptionsError, keywords, port};
+use super::{ConfigFiles, Family, Given, OptionsError, keywords, port};
 
 /// What a letter does here.
 enum Does {
@@ -23,7 +23,7 @@ const NO_X11: &str = "there is no X11 forwarding to turn on or off";
 const NO_AGENT: &str = "there is no key agent to forward: every host has the job's key";
 const NO_GSSAPI: &str = "the job's key is the only way in";
 const OWN_CRYPTO: &str = "both ends choose the algorithms";
-const OWN_CONFIG: &str = "muster reads no ssh_config";
+const NO_MATCH: &str = "muster reads no blocks of Match, which a tag is for";
 const OWN_SHARING: &str = "muster shares its connection by itself, through its own socket";
 const NO_SHELL: &str = "muster runs a command and waits for it";
 const NO_JUMP: &str = "muster dials hosts directly";
@@ -45,7 +45,14 @@ fn does(letter: u8) -> Option<Does> {
         b'e' => IgnoreValue(NO_PTY),
         b'E' => RefuseValue("muster logs to stderr"),
         b'f' => Refuse("an MPI launcher needs its agent in the foreground"),
-        b'F' | b'P' => IgnoreValue(OWN_CONFIG),
+        b'F' => Take(|given, _, value| {
+            given.config.get_or_insert(match value.to_str() {
+                Some("none") => ConfigFiles::None,
+                _ => ConfigFiles::One(value.into()),
+            });
+            Ok(())
+        }),
+        b'P' => IgnoreValue(NO_MATCH),
         b'g' => Ignore("there are no forwarded ports to share"),
         b'G' | b'V' => Refuse("this asks ssh about itself"),
         b'Q' => RefuseValue("this asks ssh about itself"),

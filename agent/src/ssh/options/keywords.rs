@@ -1,9 +1,8 @@
-//! The keywords of ssh_config(5), as `-o` gives them.
+//! The keywords of ssh_config(5), as `-o` and files give them.
 //!
-//! Must not read a configuration file.
+//! Must not read a file; that is `file`.
 
-use std::time::Duration;
-
+use super::super::config_text::{duration, setting};
 use super::{Family, Given, OptionsError, port};
 
 const HOST_KEY: &str = "muster checks the host key against the job's own";
@@ -12,7 +11,7 @@ const NEVER_ASKS: &str = "muster never asks";
 const OWN_CRYPTO: &str = "both ends choose the algorithms";
 const OWN_SHARING: &str = "muster shares its connection by itself";
 const OWN_HEARTBEAT: &str = "muster has its own heartbeat";
-const OWN_CONFIG: &str = "muster reads no ssh_config";
+const OWN_WAYS: &str = "muster has its own way with names and logs";
 const NO_PTY: &str = "there is never a terminal on the other side";
 const NO_AGENT: &str = "there is no key agent: every host has the job's key";
 const NO_FORWARDING: &str = "muster forwards nothing";
@@ -87,7 +86,7 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         | "logverbose"
         | "syslogfacility"
         | "versionaddendum"
-        | "proxyusefdpass" => OWN_CONFIG,
+        | "proxyusefdpass" => OWN_WAYS,
         _ => return None,
     })
 }
@@ -109,26 +108,32 @@ fn refused(keyword: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// Applies `Keyword=value`, `Keyword value` or `Keyword = "value"`.
-pub(super) fn apply(given: &mut Given, setting: &str) -> Result<(), OptionsError> {
-    let setting = setting.trim();
-    let end = setting.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(setting.len());
-    let (name, rest) = setting.split_at(end);
-    let rest = rest.trim_start();
-    let values = words(rest.strip_prefix('=').unwrap_or(rest));
-    let option = format!("-o {name}");
+/// Applies what stands behind `-o`.
+pub(super) fn apply(given: &mut Given, text: &str) -> Result<(), OptionsError> {
+    let setting = setting(text).ok_or_else(|| OptionsError::NoValue("-o".to_owned()))?;
+    let option = format!("-o {}", setting.name);
+    apply_setting(given, &option, &setting.name, setting.values.as_deref())
+}
+
+/// Applies one setting, called `option` in errors; no values where a quote is not closed.
+pub(super) fn apply_setting(
+    given: &mut Given,
+    option: &str,
+    name: &str,
+    values: Option<&[String]>,
+) -> Result<(), OptionsError> {
     let wrong = |expected| OptionsError::Value {
-        option: option.clone(),
-        value: values.clone().unwrap_or_default().join(" "),
+        option: option.to_owned(),
+        value: values.unwrap_or_default().join(" "),
         expected,
     };
-    let values = values.clone().ok_or_else(|| wrong("a value with its quotes closed"))?;
+    let values = values.ok_or_else(|| wrong("a value with its quotes closed"))?;
     let Some(value) = values.first().filter(|_| !name.is_empty()) else {
-        return Err(OptionsError::NoValue(option));
+        return Err(OptionsError::NoValue(option.to_owned()));
     };
     match name.to_ascii_lowercase().as_str() {
         "port" => {
-            let number = port(&option, value)?;
+            let number = port(option, value)?;
             given.port.get_or_insert(number);
         }
         "user" => drop(given.user.get_or_insert_with(|| value.clone())),
@@ -157,13 +162,13 @@ pub(super) fn apply(given: &mut Given, setting: &str) -> Result<(), OptionsError
         },
         // The first SetEnv is the only one; SendEnv adds up.
         "setenv" if given.set_env.is_empty() => {
-            for value in &values {
+            for value in values {
                 let (name, value) = value.split_once('=').ok_or_else(|| wrong("NAME=value"))?;
                 given.set_env.push((name.to_owned(), value.to_owned()));
             }
         }
         "setenv" => {}
-        "sendenv" => given.send_env.extend(values),
+        "sendenv" => given.send_env.extend_from_slice(values),
         "stdinnull" => given.stdin_null |= value.eq_ignore_ascii_case("yes"),
         "loglevel" => match value.to_ascii_lowercase().as_str() {
             "quiet" | "fatal" => given.quiet = true,
@@ -175,56 +180,15 @@ pub(super) fn apply(given: &mut Given, setting: &str) -> Result<(), OptionsError
         },
         keyword => {
             if let Some(reason) = ignored(keyword) {
-                given.ignore(option, reason);
+                given.ignore(option.to_owned(), reason);
             } else if let Some((reason, off)) = refused(keyword) {
                 if !value.eq_ignore_ascii_case(off) {
-                    return Err(OptionsError::Refused { option, reason });
+                    return Err(OptionsError::Refused { option: option.to_owned(), reason });
                 }
             } else {
-                return Err(OptionsError::Unknown(option));
+                return Err(OptionsError::Unknown(option.to_owned()));
             }
         }
     }
     Ok(())
-}
-
-/// Splits at white space, except inside double quotes; `None` where a quote is not closed.
-fn words(text: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    for c in text.chars() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            c if c.is_whitespace() && !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    (!quoted).then_some(words)
-}
-
-/// Seconds, or sums such as `1h30m` (sshd_config(5), "time formats").
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = 0_u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (digits, tail) = rest.split_at(end);
-        let (unit, tail) = match tail.chars().next().map(|c| c.to_ascii_lowercase()) {
-            None => (1, tail),
-            Some('s') => (1, &tail[1..]),
-            Some('m') => (60, &tail[1..]),
-            Some('h') => (3_600, &tail[1..]),
-            Some('d') => (86_400, &tail[1..]),
-            Some('w') => (604_800, &tail[1..]),
-            Some(_) => return None,
-        };
-        total = total.checked_add(digits.parse::<u64>().ok()?.checked_mul(unit)?)?;
-        rest = tail;
-    }
-    (!text.is_empty()).then(|| Duration::from_secs(total))
 }

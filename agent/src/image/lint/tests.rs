@@ -1,0 +1,209 @@
+//! Images as trees of files, good and bad.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use super::*;
+use crate::plan::{Family, Mpirun};
+
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        tree.mode("/", 0o755);
+        tree.file("/usr/local/bin/muster", 0o755);
+        tree.file("/usr/bin/mpirun", 0o755);
+        tree.file("/usr/bin/orted", 0o755);
+        tree.directory("/tmp", 0o1777);
+        tree
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.0.path().join(path.trim_start_matches('/'))
+    }
+
+    fn mode(&self, path: &str, mode: u32) {
+        std::fs::set_permissions(self.at(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn directory(&self, path: &str, mode: u32) {
+        std::fs::create_dir_all(self.at(path)).unwrap();
+        self.mode(path, mode);
+    }
+
+    fn file(&self, path: &str, mode: u32) {
+        std::fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        std::fs::write(self.at(path), "").unwrap();
+        self.mode(path, mode);
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        std::fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        symlink(target, self.at(path)).unwrap();
+    }
+
+    fn image(&self, variables: &[(&str, &str)]) -> Image {
+        let usual = [("PATH", "/usr/local/bin:/usr/bin"), ("HOME", "/root")];
+        Image {
+            root: self.0.path().to_path_buf(),
+            env: usual.into_iter().chain(variables.iter().copied()).collect(),
+            muster: "/usr/local/bin/muster".into(),
+        }
+    }
+
+    /// All checks, with the MPI as if it had answered.
+    fn look(&self, variables: &[(&str, &str)], family: Family) -> Vec<Finding> {
+        let image = self.image(variables);
+        let path = PathBuf::from("/usr/bin/mpirun");
+        let mpirun = Mpirun { path, family, version: "4.1.4".into() };
+        [
+            mpi::judge(&image, &mpirun),
+            rights::look(&image),
+            names::look(&image),
+            leftovers::look(&image),
+        ]
+        .concat()
+    }
+
+    /// Levels and places of what is not as it should be.
+    fn bad(&self, variables: &[(&str, &str)]) -> Vec<(Level, String)> {
+        self.look(variables, Family::OpenMpi4)
+            .into_iter()
+            .filter(|finding| finding.level > Level::Ok)
+            .inspect(|finding| assert!(finding.hint.is_some() || finding.what.contains("no file")))
+            .map(|finding| {
+                let place = finding.place.map(|place| place.display().to_string());
+                (finding.level, place.unwrap_or(finding.what))
+            })
+            .collect()
+    }
+}
+
+fn error(place: &str) -> (Level, String) {
+    (Level::Error, place.to_owned())
+}
+
+fn warning(place: &str) -> (Level, String) {
+    (Level::Warning, place.to_owned())
+}
+
+#[test]
+fn a_small_image_is_fine() {
+    let tree = Tree::new();
+    assert_eq!(tree.bad(&[]), []);
+    tree.link("/usr/local/bin/ssh", "muster");
+    tree.link("/usr/sbin/sshd", "../local/bin/muster");
+    assert_eq!(tree.bad(&[]), []);
+    let told: Vec<String> =
+        tree.look(&[], Family::OpenMpi4).into_iter().map(|finding| finding.what).collect();
+    assert!(told.contains(&"ssh is muster".to_owned()), "{told:?}");
+    assert!(told.contains(&"sshd is muster".to_owned()), "{told:?}");
+    assert!(told.contains(&"Open MPI 4 4.1.4".to_owned()), "{told:?}");
+}
+
+#[test]
+fn what_another_uid_cannot_reach_or_run() {
+    let tree = Tree::new();
+    tree.mode("/usr/local/bin/muster", 0o750);
+    assert_eq!(tree.bad(&[]), [error("/usr/local/bin/muster")]);
+    tree.mode("/usr/local/bin/muster", 0o755);
+    tree.mode("/usr/local", 0o750);
+    assert_eq!(tree.bad(&[]), [error("/usr/local")]);
+    tree.mode("/usr/local", 0o755);
+    tree.mode("/usr/bin/mpirun", 0o700);
+    tree.mode("/usr/bin/orted", 0o700);
+    assert_eq!(tree.bad(&[]), [error("/usr/bin/mpirun"), error("/usr/bin/orted")]);
+}
+
+#[test]
+fn an_mpi_without_its_daemon_or_its_scratch() {
+    let tree = Tree::new();
+    std::fs::remove_file(tree.at("/usr/bin/orted")).unwrap();
+    assert_eq!(tree.bad(&[]), [error("no orted, which mpirun starts on every host")]);
+    tree.file("/usr/bin/orted", 0o755);
+    tree.mode("/tmp", 0o755);
+    assert_eq!(tree.bad(&[]), [error("/tmp")]);
+    assert_eq!(tree.bad(&[("TMPDIR", "/scratch")]), [error("/scratch")]);
+    tree.directory("/scratch", 0o1777);
+    assert_eq!(tree.bad(&[("TMPDIR", "/scratch")]), []);
+    tree.file("/usr/bin/hydra_pmi_proxy", 0o755);
+    let findings = tree.look(&[], Family::Mpich);
+    assert!(findings.iter().all(|finding| finding.level == Level::Ok), "{findings:?}");
+}
+
+#[test]
+fn names_that_lead_elsewhere() {
+    let tree = Tree::new();
+    tree.file("/usr/bin/ssh", 0o755);
+    assert_eq!(tree.bad(&[]), [warning("/usr/bin/ssh")]);
+    tree.link("/usr/local/bin/ssh", "muster");
+    assert_eq!(tree.bad(&[]), []);
+    assert_eq!(tree.bad(&[("PATH", "/usr/bin:/usr/local/bin")]), [error("/usr/bin/ssh")]);
+    let tree = Tree::new();
+    tree.link("/usr/local/bin/ssh", "/opt/muster");
+    tree.link("/usr/sbin/sshd", "/opt/muster");
+    assert_eq!(tree.bad(&[]), [error("/usr/local/bin/ssh"), error("/usr/sbin/sshd")]);
+}
+
+#[test]
+fn a_configuration_that_muster_cannot_serve_by() {
+    let tree = Tree::new();
+    tree.link("/usr/sbin/sshd", "../local/bin/muster");
+    std::fs::create_dir_all(tree.at("/etc/ssh")).unwrap();
+    std::fs::write(tree.at("/etc/ssh/sshd_config"), "UsePAM yes\n").unwrap();
+    assert_eq!(tree.bad(&[]), []);
+    std::fs::write(tree.at("/etc/ssh/sshd_config"), "AllowUsers mpiuser\n").unwrap();
+    assert_eq!(tree.bad(&[]), [error("/etc/ssh/sshd_config")]);
+}
+
+#[test]
+fn keys_and_the_way_to_them() {
+    let tree = Tree::new();
+    tree.directory("/home/mpiuser", 0o700);
+    assert_eq!(tree.bad(&[]), [warning("/home/mpiuser")]);
+    assert_eq!(tree.bad(&[("MUSTER_KEY_DIR", "/home/mpiuser/keys")]), [error("/home/mpiuser")]);
+    tree.mode("/home/mpiuser", 0o755);
+    assert_eq!(tree.bad(&[]), []);
+    tree.directory("/home/mpiuser/.ssh", 0o755);
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(tree.at("/home/mpiuser/.ssh/id_ed25519"))
+        .status();
+    assert!(made.unwrap().success());
+    assert_eq!(tree.bad(&[]), [warning("/home/mpiuser/.ssh")]);
+}
+
+#[test]
+fn what_openssh_leaves() {
+    let tree = Tree::new();
+    tree.file("/usr/sbin/sshd", 0o755);
+    tree.file("/var/lib/dpkg/info/openssh-server.list", 0o644);
+    tree.file("/etc/ssh/ssh_host_rsa_key", 0o600);
+    tree.file("/etc/ssh/ssh_host_rsa_key.pub", 0o644);
+    tree.directory("/run/sshd", 0o755);
+    tree.link("/var/run", "../run");
+    let places = [
+        "/usr/sbin/sshd",
+        "/var/lib/dpkg/info/openssh-server.list",
+        "/etc/ssh/ssh_host_rsa_key",
+        "/run/sshd",
+    ];
+    assert_eq!(tree.bad(&[]), places.map(warning));
+}
+
+#[test]
+fn an_image_without_mpi_is_told_so_in_text_and_json() {
+    let tree = Tree::new();
+    std::fs::remove_file(tree.at("/usr/bin/mpirun")).unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let path = format!("{}:/usr/local/bin", empty.path().display());
+    let report = report(&tree.image(&[("PATH", &path)]));
+    assert!(!report.fine);
+    let text = report.text();
+    assert!(text.starts_with("error    no MPI: failed to find mpirun"), "{text}");
+    assert!(text.contains("\n         hint: install Open MPI"), "{text}");
+    assert!(text.ends_with("\n1 errors, 0 warnings\n"), "{text}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["fine"], false);
+    assert_eq!(json["findings"][0]["level"], "error");
+}

@@ -1,0 +1,354 @@
+//! A host and the ways to it: ports, keys, and whom to believe there.
+//!
+//! Must not weaken a check to get through: another port or another key of ours is tried, never
+//! another belief.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::config::env::Environment;
+use crate::config::variables::{MUSTER_HOST_KEY, MUSTER_PORT};
+use crate::devices::own::user_name;
+use crate::discovery::dns::Resolver;
+use crate::discovery::lookup::Lookup;
+use crate::exit::{Class, Explain};
+use crate::ids::HostName;
+use crate::ssh::client::{Connection, DialError, HostKeys, Login};
+use crate::ssh::heartbeat::Heartbeat;
+use crate::ssh::keys::{self, JobKey, KeyError};
+use crate::ssh::options::{Family, RshOptions};
+
+/// Where muster workers listen, and then where sshd does.
+const USUAL_PORTS: [u16; 2] = [2222, 22];
+
+/// For one attempt, where `ConnectTimeout` says nothing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Keys that are tried, at most; each costs a connection.
+const MAX_KEYS: usize = 6;
+
+/// Why nobody can be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// There is no key to log in with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// MUSTER_PORT is no port.
+    #[error("read MUSTER_PORT: '{0}' is not a port number")]
+    Port(String),
+    /// MUSTER_HOST_KEY is none of its words.
+    #[error("read MUSTER_HOST_KEY: '{0}' is not job, known-hosts or any")]
+    HostKey(String),
+}
+
+impl Explain for TargetError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Key(error) => error.class(),
+            Self::Port(_) | Self::HostKey(_) => Class::Config,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Key(error) => error.hint(),
+            Self::Port(_) => Some("give the port with -p".into()),
+            Self::HostKey(_) => Some("unset it: job is the usual one".into()),
+        }
+    }
+}
+
+/// What failed, and what to do about it.
+pub(super) type Unreached = (String, Option<String>);
+
+/// A host and the ways to it.
+#[derive(Debug)]
+pub struct Target {
+    host: HostName,
+    ports: Vec<u16>,
+    login: Login,
+    /// The same with our other keys.
+    others: Vec<Login>,
+}
+
+impl Target {
+    /// The ways to the host that options and environment leave.
+    ///
+    /// The port is that of the options, else `$MUSTER_PORT`, else 2222 and, where nothing listens
+    /// there, 22. One after the other and only on a refusal, which comes at once: a worker costs
+    /// nothing more, and a host that shows a wrong key is not given a second chance.
+    ///
+    /// # Errors
+    /// See [`TargetError`].
+    pub fn resolve(options: &RshOptions, env: &Environment) -> Result<Self, TargetError> {
+        let host_keys = match env.non_empty(MUSTER_HOST_KEY) {
+            None | Some("job") => HostKeys::Job,
+            Some("known-hosts") => HostKeys::KnownHosts,
+            Some("any") => HostKeys::Any,
+            Some(other) => return Err(TargetError::HostKey(other.to_owned())),
+        };
+        let ports = match (options.port, env.non_empty(MUSTER_PORT)) {
+            (Some(port), _) => vec![port],
+            (None, None) => USUAL_PORTS.to_vec(),
+            (None, Some(text)) => {
+                vec![text.parse().map_err(|_| TargetError::Port(text.to_owned()))?]
+            }
+        };
+        let user = options.user.clone().unwrap_or_else(|| user_name(env));
+        let host = options.host_name.clone().unwrap_or_else(|| options.host.to_string());
+        let (key, more) = our_keys(options, env, &host, &user)?;
+        let login = |key| {
+            let (user, host, heartbeat) = (user.clone(), host.clone(), Heartbeat::default());
+            Login { key, user, host_keys, host, heartbeat }
+        };
+        let others = more.into_iter().map(login).collect();
+        Ok(Self { host: HostName::from(host.as_str()), ports, login: login(key), others })
+    }
+
+    /// Connects, by the first way that leads there.
+    pub(super) async fn connect(&self, options: &RshOptions) -> Result<Connection, Unreached> {
+        let limit = options.connect_timeout.flatten().unwrap_or(CONNECT_TIMEOUT);
+        let name = &self.host;
+        let mut last = (format!("connect to {name}: no address of the wanted family"), None);
+        for address in addresses(name, limit).await.map_err(|words| (words, None))? {
+            let wanted = match options.family {
+                None => true,
+                Some(Family::V4) => address.is_ipv4(),
+                Some(Family::V6) => address.is_ipv6(),
+            };
+            if !wanted {
+                continue;
+            }
+            last = match self.connect_to(address, limit).await {
+                Ok(connection) => return Ok(connection),
+                Err(unreached) => unreached,
+            };
+        }
+        Err(last)
+    }
+
+    async fn connect_to(&self, address: IpAddr, limit: Duration) -> Result<Connection, Unreached> {
+        let name = &self.host;
+        let mut last = (format!("connect to {name}: no way there"), None);
+        for (index, port) in self.ports.iter().enumerate() {
+            let peer = SocketAddr::new(address, *port);
+            let refused = match index {
+                0 => String::new(),
+                _ => format!(", and {} refused", self.ports[0]),
+            };
+            let (error, login) = match self.log_in(peer, limit).await {
+                Ok(connection) => return Ok(connection),
+                Err(failed) => failed,
+            };
+            last = (format!("connect to {name} ({peer}{refused}): {error}"), hint(&error, login));
+            if !matches!(error, DialError::Refused) {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    /// Tries our keys in their order.
+    async fn log_in(
+        &self,
+        peer: SocketAddr,
+        limit: Duration,
+    ) -> Result<Connection, (DialError, &Login)> {
+        let mut last = match Connection::dial(peer, self.login.clone(), limit).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => (error, &self.login),
+        };
+        for login in &self.others {
+            if !matches!(last.0, DialError::KeyRefused | DialError::WrongHostKey) {
+                break;
+            }
+            last = match Connection::dial(peer, login.clone(), limit).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => (error, login),
+            };
+        }
+        Err(last)
+    }
+}
+
+/// The keys to log in with: those of the options that are there, else the job's.
+fn our_keys(
+    options: &RshOptions,
+    env: &Environment,
+    host: &str,
+    user: &str,
+) -> Result<(JobKey, Vec<JobKey>), KeyError> {
+    let named = options.identity.iter().map(|path| expand(path, options, env, host, user));
+    let named: Vec<PathBuf> = named.collect();
+    let Some(first) = named.first() else {
+        return Ok((keys::find(&keys::directories(None, env))?, Vec::new()));
+    };
+    // As ssh does: a key that is not there is no key. Without any the first one is missed.
+    let mut there = named.iter().filter(|path| path.exists()).take(MAX_KEYS);
+    let key = keys::load(there.next().unwrap_or(first))?;
+    Ok((key, there.filter_map(|path| keys::load(path).ok()).collect()))
+}
+
+/// Replaces a leading `~/` and the tokens of an `IdentityFile` (ssh_config(5), TOKENS).
+fn expand(path: &Path, options: &RshOptions, env: &Environment, host: &str, user: &str) -> PathBuf {
+    let Some(text) = path.to_str() else { return path.to_path_buf() };
+    let home = env.non_empty("HOME").unwrap_or("/");
+    let mut expanded = String::new();
+    let mut rest = text;
+    if let Some(tail) = text.strip_prefix("~/") {
+        expanded = format!("{}/", home.trim_end_matches('/'));
+        rest = tail;
+    }
+    while let Some((before, after)) = rest.split_once('%') {
+        expanded += before;
+        let replaced = match after.chars().next() {
+            Some('%') => "%",
+            Some('d') => home,
+            Some('h') => host,
+            Some('n') => options.host.as_str(),
+            Some('r') => user,
+            Some('u') => &user_name(env),
+            // ssh would end here; a file of that very name may be meant.
+            _ => {
+                expanded.push('%');
+                rest = after;
+                continue;
+            }
+        };
+        expanded += replaced;
+        rest = &after[1..];
+    }
+    PathBuf::from(expanded + rest)
+}
+
+async fn addresses(name: &HostName, limit: Duration) -> Result<Vec<IpAddr>, String> {
+    match timeout(limit, Resolver::from_system().lookup(name)).await {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(error)) => Err(format!("resolve {name}: {error}")),
+        Err(_) => Err(format!("resolve {name}: no answer in {} s", limit.as_secs())),
+    }
+}
+
+fn hint(error: &DialError, login: &Login) -> Option<String> {
+    let hint = match (error, login.host_keys) {
+        (DialError::Refused, _) => {
+            "muster workers listen on port 2222, sshd on 22: -p or MUSTER_PORT".into()
+        }
+        (DialError::NotSsh, _) => "another service has this port: -p or MUSTER_PORT".into(),
+        (DialError::WrongHostKey, HostKeys::KnownHosts) => {
+            "list the host's key in ~/.ssh/known_hosts (ssh-keyscan prints it)".into()
+        }
+        (DialError::WrongHostKey, _) => {
+            "a stock sshd shows a key of its own: set its HostKey to the job's key, or \
+             MUSTER_HOST_KEY=known-hosts here; else another job's worker answers at this address"
+                .into()
+        }
+        (DialError::KeyRefused, _) => format!(
+            "{} does not open this host: do both sides mount this job's secret?",
+            login.key.path().display()
+        ),
+        (
+            DialError::TimedOut(_)
+            | DialError::Closed
+            | DialError::Unreachable(_)
+            | DialError::Protocol(_),
+            _,
+        ) => return None,
+    };
+    Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::ssh::options::parse;
+
+    fn options(words: &[&str]) -> RshOptions {
+        parse(words.iter().map(OsString::from)).unwrap()
+    }
+
+    fn home_with_keys(names: &[&str]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join(".ssh")).unwrap();
+        for name in names {
+            let made = std::process::Command::new("ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(home.path().join(".ssh").join(name))
+                .status();
+            assert!(made.unwrap().success());
+        }
+        home
+    }
+
+    #[test]
+    fn ports_and_beliefs() {
+        let home = home_with_keys(&["id_rsa"]);
+        let home = home.path().to_str().unwrap();
+        for (words, variable, expected) in [
+            (&["w1", "c"][..], "", &[2222, 22][..]),
+            (&["w1", "c"], "2200", &[2200]),
+            (&["-p", "22", "w1", "c"], "2200", &[22]),
+            (&["-oPort=7", "w1", "c"], "", &[7]),
+        ] {
+            let env = [("HOME", home), ("MUSTER_PORT", variable)].into_iter().collect();
+            let target = Target::resolve(&options(words), &env).unwrap();
+            assert_eq!(target.ports, expected, "{words:?} {variable}");
+            assert_eq!(target.login.host_keys, HostKeys::Job);
+            assert!(target.others.is_empty());
+        }
+        for (name, value, message) in [
+            ("MUSTER_PORT", "x", "read MUSTER_PORT: 'x' is not a port number"),
+            (
+                "MUSTER_HOST_KEY",
+                "maybe",
+                "read MUSTER_HOST_KEY: 'maybe' is not job, known-hosts or any",
+            ),
+        ] {
+            let env = [("HOME", home), (name, value)].into_iter().collect();
+            let error = Target::resolve(&options(&["w1", "c"]), &env).unwrap_err();
+            assert_eq!(error.to_string(), message);
+            assert!(error.hint().is_some());
+        }
+    }
+
+    #[test]
+    fn keys_that_are_there_count() {
+        let home = home_with_keys(&["id_rsa", "one", "two"]);
+        let env: Environment = [("HOME", home.path().to_str().unwrap())].into_iter().collect();
+        let at = |name: &str| home.path().join(".ssh").join(name);
+        let keys = |words: &[&str]| -> Result<Vec<PathBuf>, TargetError> {
+            let target = Target::resolve(&options(words), &env)?;
+            let logins = std::iter::once(&target.login).chain(&target.others);
+            Ok(logins.map(|login| login.key.path().to_path_buf()).collect())
+        };
+        assert_eq!(keys(&["w1", "c"]).unwrap(), [at("id_rsa")]);
+        assert_eq!(
+            keys(&["-i~/.ssh/none", "-i%d/.ssh/two", "-oIdentityFile=~/.ssh/one", "w1", "c"])
+                .unwrap(),
+            [at("two"), at("one")]
+        );
+        let error = keys(&["-i~/.ssh/none", "w1", "c"]).unwrap_err().to_string();
+        assert!(error.contains("/.ssh/none: No such file"), "{error}");
+    }
+
+    #[test]
+    fn tokens() {
+        let env: Environment = [("HOME", "/h"), ("USER", "me")].into_iter().collect();
+        let options = options(&["w1", "c"]);
+        for (path, expected) in [
+            ("~/k", "/h/k"),
+            ("%d/%u-%r@%h-%n%%", "/h/me-ann@w1.svc-w1%"),
+            ("/k%z", "/k%z"),
+            ("/k%", "/k%"),
+            ("~ann/k", "~ann/k"),
+        ] {
+            let found = expand(Path::new(path), &options, &env, "w1.svc", "ann");
+            assert_eq!(found, Path::new(expected), "{path}");
+        }
+    }
+}

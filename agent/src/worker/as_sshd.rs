@@ -1,0 +1,300 @@
+//! What a worker does in place of sshd, from what sshd was told.
+//!
+//! Must not read a configuration; `ssh::sshd_options` has done that.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::config::env::Environment;
+use crate::config::variables::MUSTER_PORT;
+use crate::devices::own::user_name;
+use crate::exit::{Class, Explain, Failure};
+use crate::ssh::access::{Access, authorized_keys};
+use crate::ssh::keys::{self, JobKey};
+use crate::ssh::sshd_options::{Families, SshdOptions};
+use crate::worker::server::{Needs, everywhere};
+
+/// Where clients of sshd look for it, and where those of muster look for a worker.
+const USUAL_PORTS: [u16; 2] = [22, 2222];
+
+/// Where sshd looks for the keys that open it.
+const USUAL_LISTS: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_keys2"];
+
+/// Why a worker cannot do what sshd was told.
+#[derive(Debug, thiserror::Error)]
+pub enum AsSshdError {
+    /// MUSTER_PORT is no port.
+    #[error("read MUSTER_PORT: '{0}' is not a port from 0 to 65535")]
+    Port(String),
+    /// A `%` that stands for nothing here.
+    #[error("read AuthorizedKeysFile {0}: expected no token but %h, %u, %U and %%")]
+    Token(String),
+    /// No list of keys, or none with a key.
+    #[error("find a key that opens this worker: none in {}", list(.0))]
+    Nobody(Vec<PathBuf>),
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    if names.is_empty() { "AuthorizedKeysFile none".to_owned() } else { names.join(", ") }
+}
+
+impl Explain for AsSshdError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Port(_) | Self::Token(_) => Class::Config,
+            Self::Nobody(_) => Class::AuthFailed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Port(_) => "unset it, or give the port with -p".to_owned(),
+            Self::Token(_) => "sshd_config(5) lists what stands for what".to_owned(),
+            Self::Nobody(_) => {
+                "mount the job's SSH secret there, or name its authorized_keys with \
+                 AuthorizedKeysFile; plain keys count, lines with options do not"
+                    .to_owned()
+            }
+        })
+    }
+}
+
+/// Where to listen, and whether all of it is needed.
+///
+/// Without a port from anybody it is 22, where clients of sshd look, and 2222, where muster's look;
+/// one of them is enough, because only root may have the first one in many places.
+///
+/// # Errors
+/// See [`AsSshdError`].
+pub fn addresses(
+    options: &SshdOptions,
+    env: &Environment,
+) -> Result<(Vec<SocketAddr>, Needs), AsSshdError> {
+    let by_variable = env
+        .non_empty(MUSTER_PORT)
+        .map(|text| text.parse().map_err(|_| AsSshdError::Port(text.to_owned())));
+    let (ports, needs) = match (&options.ports[..], by_variable.transpose()?) {
+        ([], None) => (USUAL_PORTS.to_vec(), Needs::One),
+        ([], Some(port)) => (vec![port], Needs::All),
+        (ports, _) => (ports.to_vec(), Needs::All),
+    };
+    let mut addresses = Vec::new();
+    let mut add = |address: IpAddr, port: u16| {
+        let address = SocketAddr::new(address, port);
+        if options.families.has(address.ip()) && !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    };
+    let anywhere = match options.families {
+        Families::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Families::Any | Families::V6 => everywhere(),
+    };
+    if options.listen.is_empty() {
+        ports.iter().for_each(|port| add(anywhere, *port));
+    }
+    for listen in &options.listen {
+        let own = listen.port.as_slice();
+        let ports = if own.is_empty() { &ports[..] } else { own };
+        ports.iter().for_each(|port| add(listen.address, *port));
+    }
+    // A port that stands in an address was asked for.
+    let told = options.listen.iter().any(|listen| listen.port.is_some());
+    Ok((addresses, if told { Needs::All } else { needs }))
+}
+
+/// Who may enter and what to show, and what the log should say of it.
+///
+/// Shown are the HostKeys that can be read, else the job's key. Let in are the keys of
+/// AuthorizedKeysFile; where that is not set and sshd's usual files are missing, the job's key.
+///
+/// # Errors
+/// No host key can be read, or nobody could enter.
+pub fn access(options: &SshdOptions, env: &Environment) -> Result<(Access, Vec<String>), Failure> {
+    let mut notes = Vec::new();
+    let shown = host_keys(options, env, &mut notes)?;
+    let home = env.non_empty("HOME").unwrap_or("/");
+    let usual = || USUAL_LISTS.map(str::to_owned).to_vec();
+    let patterns = options.authorized_keys.clone().unwrap_or_else(usual);
+    let expand = |pattern: &String| expand(pattern, home, env);
+    let paths = patterns.iter().map(expand).collect::<Result<Vec<PathBuf>, _>>()?;
+
+    let (mut admitted, mut found) = (Vec::new(), false);
+    for path in &paths {
+        let Some(list) = authorized_keys(path, options.rsa_bits)? else { continue };
+        found = true;
+        admitted.extend(list.keys);
+        for (line, reason) in list.skipped {
+            notes.push(format!("{} line {line} opens nothing: {reason}", path.display()));
+        }
+    }
+    if !found && options.authorized_keys.is_none() {
+        let job = keys::find(&keys::directories(None, env))?;
+        admitted.push(job.public().clone());
+    }
+    if admitted.is_empty() {
+        return Err(AsSshdError::Nobody(paths).into());
+    }
+    Ok((Access::of_lists(shown, admitted), notes))
+}
+
+fn host_keys(
+    options: &SshdOptions,
+    env: &Environment,
+    notes: &mut Vec<String>,
+) -> Result<Vec<JobKey>, Failure> {
+    if options.host_keys.is_empty() {
+        return Ok(vec![keys::find(&keys::directories(None, env))?]);
+    }
+    let mut first = None;
+    let mut loaded = Vec::new();
+    for path in &options.host_keys {
+        match keys::load(path) {
+            Ok(key) => loaded.push(key),
+            Err(error) => {
+                notes.push(format!("goes on without a host key: failed to {error}"));
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        Some(error) if loaded.is_empty() => Err(error.into()),
+        _ => Ok(loaded),
+    }
+}
+
+/// Replaces `%h`, `%u`, `%U`, `%%` and a leading `~`; what is relative begins at the home directory.
+fn expand(pattern: &str, home: &str, env: &Environment) -> Result<PathBuf, AsSshdError> {
+    let mut path = String::new();
+    let mut rest = pattern;
+    if let Some(tail) = pattern.strip_prefix("~/") {
+        path = format!("{home}/");
+        rest = tail;
+    }
+    while let Some((before, after)) = rest.split_once('%') {
+        path += before;
+        let token = after.chars().next();
+        match token {
+            Some('%') => path.push('%'),
+            Some('h') => path += home,
+            Some('u') => path += &user_name(env),
+            Some('U') => path += &nix::unistd::geteuid().to_string(),
+            _ => return Err(AsSshdError::Token(pattern.to_owned())),
+        }
+        rest = &after[1..];
+    }
+    path += rest;
+    Ok(Path::new(home).join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::sshd_options::ListenAddress;
+
+    fn env(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().copied().collect()
+    }
+
+    #[test]
+    fn where_it_listens() {
+        let listen = |text: &str, port| ListenAddress { address: text.parse().unwrap(), port };
+        let (a, b) = (listen("10.0.0.1", None), listen("10.0.0.2", Some(23)));
+        let table: [(&[u16], &[ListenAddress], &str, &[&str], Needs); 7] = [
+            (&[], &[], "", &["0.0.0.0:22", "0.0.0.0:2222"], Needs::One),
+            (&[], &[], "99", &["0.0.0.0:99"], Needs::All),
+            (&[2200], &[], "99", &["0.0.0.0:2200"], Needs::All),
+            (&[1, 2, 1], &[], "", &["0.0.0.0:1", "0.0.0.0:2"], Needs::All),
+            (&[], &[a], "", &["10.0.0.1:22", "10.0.0.1:2222"], Needs::One),
+            (&[], &[b], "", &["10.0.0.2:23"], Needs::All),
+            (&[5], &[a, b], "", &["10.0.0.1:5", "10.0.0.2:23"], Needs::All),
+        ];
+        for (ports, listen, variable, expected, needs) in table {
+            let options = SshdOptions {
+                ports: ports.to_vec(),
+                listen: listen.to_vec(),
+                families: Families::V4,
+                ..SshdOptions::default()
+            };
+            let (found, found_needs) =
+                addresses(&options, &env(&[("MUSTER_PORT", variable)])).unwrap();
+            let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                (found, found_needs),
+                (expected.iter().map(|one| (*one).to_owned()).collect(), needs)
+            );
+        }
+        let wrong = addresses(&SshdOptions::default(), &env(&[("MUSTER_PORT", "x")])).unwrap_err();
+        assert_eq!(wrong.to_string(), "read MUSTER_PORT: 'x' is not a port from 0 to 65535");
+    }
+
+    #[test]
+    fn tokens() {
+        let env = env(&[("USER", "ann")]);
+        let uid = nix::unistd::geteuid();
+        for (pattern, expected) in [
+            (".ssh/authorized_keys", "/h/.ssh/authorized_keys".to_owned()),
+            ("%h/k", "/h/k".into()),
+            ("~/k", "/h/k".into()),
+            ("/etc/keys/%u-%U.%%h", format!("/etc/keys/ann-{uid}.%h")),
+            ("/k", "/k".into()),
+        ] {
+            assert_eq!(expand(pattern, "/h", &env).unwrap(), Path::new(&expected), "{pattern}");
+        }
+        for pattern in ["/%x", "/%", "%é"] {
+            assert!(expand(pattern, "/h", &env).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn who_may_enter() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join(".ssh");
+        std::fs::create_dir(&dir).unwrap();
+        for name in ["id_rsa", "other"] {
+            let made = std::process::Command::new("ssh-keygen")
+                .args(["-q", "-t", "ecdsa", "-N", "", "-f"])
+                .arg(dir.join(name))
+                .status();
+            assert!(made.unwrap().success());
+        }
+        let env = env(&[("HOME", home.path().to_str().unwrap())]);
+        let (job, other) =
+            (keys::load(&dir.join("id_rsa")).unwrap(), keys::load(&dir.join("other")).unwrap());
+        let mut options = SshdOptions::default();
+
+        // Nothing but the job's key: it opens the worker.
+        let (found, _) = access(&options, &env).unwrap();
+        assert!(found.admits(job.public()) && !found.admits(other.public()));
+        assert_eq!(found.shown()[0].path(), dir.join("id_rsa"));
+        let derived = job.derived().unwrap();
+        assert!(found.admits(derived.public_key()));
+        assert_eq!(found.host_keys(), [(**derived).clone(), (**job.private()).clone()]);
+
+        // A list says who may enter, and nobody else.
+        std::fs::copy(dir.join("other.pub"), dir.join("authorized_keys")).unwrap();
+        let (found, notes) = access(&options, &env).unwrap();
+        assert!(found.admits(other.public()) && !found.admits(job.public()));
+        assert!(notes.is_empty());
+        // Shown, it would be used to enter.
+        assert!(!found.admits(derived.public_key()));
+        assert_eq!(found.host_keys(), [(**job.private()).clone()]);
+
+        // A list that was named must be there.
+        options.authorized_keys = Some(vec!["%h/none".to_owned()]);
+        let error = access(&options, &env).unwrap_err();
+        assert_eq!(error.error().class(), Class::AuthFailed);
+        assert!(error.error().to_string().contains("none in "), "{}", error.error());
+        options.authorized_keys = Some(vec![".ssh/id_rsa.pub".to_owned()]);
+
+        // Host keys that cannot be read are passed over while one can.
+        options.host_keys = vec!["/none/key".into(), dir.join("other")];
+        let (found, notes) = access(&options, &env).unwrap();
+        assert!(found.admits(job.public()));
+        assert_eq!(found.shown().len(), 1);
+        assert_eq!(found.shown()[0].path(), dir.join("other"));
+        assert!(notes[0].contains("/none/key"), "{notes:?}");
+        options.host_keys.pop();
+        assert!(access(&options, &env).is_err());
+    }
+}
