@@ -15,7 +15,7 @@ use clap::Args;
         /etc/ssh/sshd_config, where there is one) Port, ListenAddress, AddressFamily, HostKey, \
         AuthorizedKeysFile, RequiredRSASize, PidFile, AcceptEnv, SetEnv, LogLevel and Include. What \
         asks for nothing that a worker does otherwise is ignored, with one line that lists it. What \
-        would shut somebody out or have something else run (AllowUsers, ForceCommand, Match, …) is \
+        would shut somebody out or have something else run (AllowUsers, ForceCommand, Match and the like) is \
         refused, and so is what would let somebody in without a key.\n\n\
         Without a HostKey the worker shows the job's key. Without a port it listens on $MUSTER_PORT, \
         else on 22, where ssh looks for it, and 2222, where muster does; one of them is enough. Who \

@@ -111,20 +111,22 @@ async fn carry_output(mut events: ExecEvents) -> Outcome {
 
 /// Carries standard input to its end; what comes of it shows itself on the other side.
 async fn carry_input(input: &ExecStdin, nothing: bool) -> Infallible {
-    while !nothing {
-        let read = aside(|| {
-            let mut buffer = vec![0; CHUNK];
-            let length = read(io::stdin(), &mut buffer)?;
-            buffer.truncate(length);
-            Ok(Bytes::from(buffer))
-        });
-        let Ok(data) = read.await else { break };
-        if data.is_empty() || input.write(data).await.is_err() {
-            break;
-        }
+    if !nothing {
+        while let Ok(data) = aside(read_some).await
+            && !data.is_empty()
+            && input.write(data).await.is_ok()
+        {}
     }
     let _ = input.eof().await;
     pending().await
+}
+
+/// What standard input has; nothing at its end.
+fn read_some() -> io::Result<Bytes> {
+    let mut buffer = vec![0; CHUNK];
+    let length = read(io::stdin(), &mut buffer)?;
+    buffer.truncate(length);
+    Ok(Bytes::from(buffer))
 }
 
 /// Does what may block on a thread that may.

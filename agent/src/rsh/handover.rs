@@ -60,7 +60,8 @@ fn converse(
         _ => return Err(io::ErrorKind::InvalidData.into()),
     }
     if options.stdin_null {
-        send(stream, Kind::StdinEnd, &[])?;
+        // A command that has ended already needs no input; how it did is still to be read.
+        let _ = send(stream, Kind::StdinEnd, &[]);
     } else {
         let input = Arc::clone(stream);
         // Ends with the process: a read of a terminal cannot be called back.

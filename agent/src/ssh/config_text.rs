@@ -182,8 +182,8 @@ mod tests {
         assert_eq!(found("b.d/*.conf"), [at("b.d/1.conf"), at("b.d/2.conf")]);
         assert_eq!(found("?.d/*.conf"), [at("a.d/9.conf"), at("b.d/1.conf"), at("b.d/2.conf")]);
         assert_eq!(found("b.d/3.txt"), [at("b.d/3.txt")]);
-        assert_eq!(found("none/*"), [PathBuf::new(); 0]);
-        assert_eq!(found("b.d"), [PathBuf::new(); 0]);
+        assert!(found("none/*").is_empty());
+        assert!(found("b.d").is_empty());
         let whole = at("a.d/*").display().to_string();
         assert_eq!(found(&whole), [at("a.d/9.conf")]);
     }

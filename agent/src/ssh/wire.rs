@@ -17,9 +17,8 @@ pub const KEEPALIVE_MISSES: usize = 3;
 /// Window of a channel in bytes: what a peer may send before it is granted more.
 pub const WINDOW: u32 = 2 * 1024 * 1024;
 
-/// Largest packet that is offered to a peer, bytes: russh takes no more (RFC 4253 section 6.1 asks for 32,768
-/// at least).
-pub const PACKET: u32 = 65_535;
+/// Largest packet that is offered to a peer, bytes (RFC 4253 section 6.1 asks for 32,768 at least).
+pub const PACKET: u32 = 32 * 1024;
 
 /// Messages of a channel that may wait for their reader. The brake holds their number of bytes far
 /// below this; russh stops a whole connection when it is reached, the peer's answers included.

@@ -200,16 +200,17 @@ mod tests {
     fn where_it_listens() {
         let listen = |text: &str, port| ListenAddress { address: text.parse().unwrap(), port };
         let (a, b) = (listen("10.0.0.1", None), listen("10.0.0.2", Some(23)));
-        let table: [(&[u16], &[ListenAddress], &str, &[&str], Needs); 7] = [
-            (&[], &[], "", &["0.0.0.0:22", "0.0.0.0:2222"], Needs::One),
-            (&[], &[], "99", &["0.0.0.0:99"], Needs::All),
-            (&[2200], &[], "99", &["0.0.0.0:2200"], Needs::All),
-            (&[1, 2, 1], &[], "", &["0.0.0.0:1", "0.0.0.0:2"], Needs::All),
-            (&[], &[a], "", &["10.0.0.1:22", "10.0.0.1:2222"], Needs::One),
-            (&[], &[b], "", &["10.0.0.2:23"], Needs::All),
-            (&[5], &[a, b], "", &["10.0.0.1:5", "10.0.0.2:23"], Needs::All),
-        ];
-        for (ports, listen, variable, expected, needs) in table {
+        let all = |expected: &'static [&'static str]| (expected, Needs::All);
+        let one = |expected: &'static [&'static str]| (expected, Needs::One);
+        for (ports, listen, variable, (expected, needs)) in [
+            (&[][..], &[][..], "", one(&["0.0.0.0:22", "0.0.0.0:2222"])),
+            (&[], &[], "99", all(&["0.0.0.0:99"])),
+            (&[2200], &[], "99", all(&["0.0.0.0:2200"])),
+            (&[1, 2, 1], &[], "", all(&["0.0.0.0:1", "0.0.0.0:2"])),
+            (&[], &[a], "", one(&["10.0.0.1:22", "10.0.0.1:2222"])),
+            (&[], &[b], "", all(&["10.0.0.2:23"])),
+            (&[5], &[a, b], "", all(&["10.0.0.1:5", "10.0.0.2:23"])),
+        ] {
             let options = SshdOptions {
                 ports: ports.to_vec(),
                 listen: listen.to_vec(),

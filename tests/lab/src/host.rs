@@ -8,8 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -219,29 +218,14 @@ impl Host {
         found.iter().filter(|info| kill(info.outer, signal).is_ok()).count()
     }
 
-    /// Waits until the host's processes satisfy `wanted`. The kernel has no event for this, so it looks every 10 ms.
+    /// Waits until the host's processes satisfy `wanted`.
     pub fn wait_for_processes(
         &self,
         what: &str,
         limit: Duration,
         wanted: impl Fn(&[ProcessInfo]) -> bool,
     ) -> Result<Vec<ProcessInfo>> {
-        let until = Instant::now() + limit;
-        loop {
-            let found = self.processes();
-            if wanted(&found) {
-                return Ok(found);
-            }
-            if Instant::now() >= until {
-                let tail = found.iter().map(|info| format!("{info:?}\n")).collect();
-                return Err(LabError::Deadline {
-                    what: format!("{what} on {}", self.name()),
-                    limit,
-                    tail,
-                });
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+        procfs::wait(&format!("{what} on {}", self.name()), limit, || self.processes(), wanted)
     }
 
     /// Waits until no process but PID 1 has `part` in its command line.

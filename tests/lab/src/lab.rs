@@ -54,6 +54,10 @@ impl Lab {
         Ok(Self { hosts: Mutex::default(), site: Arc::new(site) })
     }
 
+    pub(crate) fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
     /// The DNS server.
     pub fn dns(&self) -> &Dns {
         &self.site.dns

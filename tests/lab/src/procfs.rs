@@ -5,9 +5,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::error::{LabError, Result};
 
 /// A process of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +51,27 @@ pub(crate) fn processes(namespace: u64) -> Vec<ProcessInfo> {
     let mut found: Vec<_> = found.into_iter().map(|(info, _)| info).collect();
     found.sort_by_key(|info| info.pid);
     found
+}
+
+/// Looks until the processes satisfy `wanted`. The kernel has no event for this, so it looks every 10 ms.
+pub(crate) fn wait(
+    what: &str,
+    limit: Duration,
+    look: impl Fn() -> Vec<ProcessInfo>,
+    wanted: impl Fn(&[ProcessInfo]) -> bool,
+) -> Result<Vec<ProcessInfo>> {
+    let until = Instant::now() + limit;
+    loop {
+        let found = look();
+        if wanted(&found) {
+            return Ok(found);
+        }
+        if Instant::now() >= until {
+            let tail = found.iter().map(|info| format!("{info:?}\n")).collect();
+            return Err(LabError::Deadline { what: what.to_owned(), limit, tail });
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The process and its parent's outer pid, if it belongs to the namespace.

@@ -17,7 +17,6 @@ use crate::cgroup::{self, Version};
 use crate::error::{Doing, Result};
 use crate::ids;
 use crate::layer::{Layer, overlay};
-use crate::network::GATEWAY;
 use crate::spec::{FileSpec, HostSpec};
 
 const NONE: Option<&str> = None;
@@ -232,7 +231,7 @@ impl Rootfs<'_> {
                 let _ = fs::remove_dir_all(&path);
             }
         }
-        for path in self.spec.removed.iter().filter(|path| path.exists()) {
+        if let Some(path) = self.spec.removed.iter().find(|path| path.exists()) {
             // It would be used, and what is tested is its absence.
             let busy = io::Error::from(io::ErrorKind::ResourceBusy);
             return Err(busy).doing(|| format!("take {} away", path.display()));
@@ -251,21 +250,9 @@ impl Rootfs<'_> {
         let HostSpec { name, uid, gid, .. } = self.spec;
         let root_owned =
             |path: &str, content: String| write(&FileSpec::new(path, content).owner(0, 0), 0);
-        let full = self.spec.full_name();
-        let names = if full == *name { full } else { format!("{full}\t{name}") };
-        root_owned(
-            "/etc/hosts",
-            format!(
-                "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{}\t{names}\n",
-                self.address
-            ),
-        )?;
+        root_owned("/etc/hosts", self.spec.hosts_file(self.address))?;
         root_owned("/etc/hostname", format!("{name}\n"))?;
-        let search = self.spec.search.join(" ");
-        root_owned(
-            "/etc/resolv.conf",
-            format!("search {search}\nnameserver {GATEWAY}\noptions ndots:5\n"),
-        )?;
+        root_owned("/etc/resolv.conf", self.spec.resolv_conf())?;
 
         let home = self.spec.home_dir();
         let accounts = fs::read_to_string("/etc/passwd").doing(|| "read /etc/passwd".into())?;

@@ -10,6 +10,7 @@ use nix::unistd::{Gid, Uid};
 
 use crate::ids;
 use crate::mpi::Install;
+use crate::network::GATEWAY;
 use crate::privilege::{Caps, Privileges};
 
 /// A file that a host has from the start.
@@ -284,11 +285,24 @@ impl HostSpec {
     }
 
     /// The full name, where the host has a domain; else the short one.
-    pub(crate) fn full_name(&self) -> String {
+    #[must_use]
+    pub fn full_name(&self) -> String {
         match &self.domain {
             Some(domain) => format!("{}.{domain}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// /etc/hosts as the kubelet writes it.
+    pub(crate) fn hosts_file(&self, address: Ipv4Addr) -> String {
+        let (name, full) = (&self.name, self.full_name());
+        let names = if full == *name { full } else { format!("{full}\t{name}") };
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n{address}\t{names}\n")
+    }
+
+    /// /etc/resolv.conf as the kubelet writes it, for the lab's DNS.
+    pub(crate) fn resolv_conf(&self) -> String {
+        format!("search {}\nnameserver {GATEWAY}\noptions ndots:5\n", self.search.join(" "))
     }
 
     pub(crate) fn home_dir(&self) -> PathBuf {
