@@ -19,7 +19,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use lab::{Install, KeyKind, MpiJob};
-use muster_tests::{Cluster, LONG, Pair, muster, run_muster};
+use muster_tests::{Cluster, LONG, Pair, compile_nvml_stub, muster, run_muster};
 use object::read::elf::{ElfFile64, FileHeader as _, SectionHeader as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -233,12 +233,7 @@ fn watching_goes_on_until_nobody_reads() {
 fn stub(flags: &[&str]) -> TempDir {
     // Not below /tmp, which one of the tests makes unusable.
     let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/nvml_stub.c");
-    let library = home.path().join("libnvidia-ml.so.1");
-    let strict = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"];
-    let compiled = Command::new("gcc").args(strict).arg(library).arg(source).args(flags).output();
-    let compiled = compiled.unwrap();
-    assert!(compiled.status.success(), "{compiled:?}");
+    compile_nvml_stub(home.path(), flags);
     home
 }
 

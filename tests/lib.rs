@@ -5,7 +5,8 @@
 #![expect(clippy::panic, reason = "a fixture fails its test by panicking")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,21 @@ pub fn muster() -> PathBuf {
 #[must_use]
 pub fn run_muster<const N: usize>(arguments: [&str; N]) -> Cmd {
     Cmd::new(muster().display().to_string()).args(arguments)
+}
+
+/// Compiles the stub of NVML (`programs/nvml_stub.c`) into a directory, where the loader looks for the library.
+///
+/// # Panics
+/// Where it does not compile.
+pub fn compile_nvml_stub(home: &Path, flags: &[&str]) {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/nvml_stub.c");
+    let library = home.join("libnvidia-ml.so.1");
+    let strict = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"];
+    let mut gcc = Command::new("gcc");
+    match gcc.args(strict).arg(library).arg(source).args(flags).output() {
+        Ok(compiled) => assert!(compiled.status.success(), "{compiled:?}"),
+        Err(error) => panic!("gcc: {error}"),
+    }
 }
 
 /// A lab in which every worker of a job runs `muster worker` as PID 1.

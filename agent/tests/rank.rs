@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use muster::output::Stream;
 use muster::output::split::End;
 use muster::process::status::WaitStatus;
-use muster::rank::protocol::{Carries, Frame, HEADER, read_header, read_payload};
+use muster::rank::gpus::{Answer, Ask, GpuBind};
+use muster::rank::protocol::{Carries, Frame, HEADER, Kind, read_header, read_payload, report};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -440,6 +441,7 @@ fn hear(mut socket: UnixStream) -> Heard {
                 output.push((stream, batch.bytes.to_vec(), batch.end))
             }
             Frame::End(last) => ended = Some(*last),
+            Frame::Ask(_) | Frame::Answer(_) => unreachable!("a question on this connection"),
         }
     }
     Heard { output, ended, hello: hello.unwrap() }
@@ -472,6 +474,84 @@ fn the_worker_hears_everything() {
         (10..60).map(|i| format!("err {i}")).collect::<Vec<_>>()
     );
     assert!(ended.max_rss_kib > 0 && ended.wall_us > 0);
+}
+
+/// The wrapper of the second of two ranks on a host, whose program says what it sees.
+fn asking(flags: &[&str], path: &std::path::Path) -> Command {
+    let script = "echo ${CUDA_VISIBLE_DEVICES-all} ${UCX_NET_DEVICES-any}";
+    let mut command = rank(&[&["--tag=none", "--output=mpirun"], flags].concat(), script);
+    for name in ["CUDA_VISIBLE_DEVICES", "UCX_NET_DEVICES", "MUSTER_GPU_BIND"] {
+        command.env_remove(name);
+    }
+    command.env("MPI_LOCALRANKID", "1").env("MPI_LOCALNRANKS", "2").env("MUSTER_RANK_SOCKET", path);
+    command
+}
+
+/// Answers the question on a connection, as a worker would that has this for the rank.
+fn answer(mut socket: UnixStream, set: &[(&str, &str)]) -> Ask {
+    let mut header = [0; HEADER];
+    socket.read_exact(&mut header).unwrap();
+    let (kind, length) = read_header(header).unwrap();
+    let mut payload = vec![0; length];
+    socket.read_exact(&mut payload).unwrap();
+    let Frame::Ask(ask) = read_payload(kind, &payload).unwrap() else {
+        unreachable!("no question")
+    };
+    let set = set.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let told = Answer { set, ..Answer::default() };
+    socket.write_all(&report(Kind::Answer, &told).unwrap()).unwrap();
+    ask
+}
+
+#[test]
+fn the_worker_tells_a_rank_its_gpus() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let own = [("CUDA_VISIBLE_DEVICES", "GPU-b"), ("UCX_NET_DEVICES", "mlx5_1:1")];
+    for (flags, ucx, expected, bind) in [
+        (&[][..], None, "GPU-b mlx5_1:1\n", GpuBind::Auto),
+        (&["--gpu-bind=numa"], Some("mlx5_0:1"), "GPU-b mlx5_0:1\n", GpuBind::Numa),
+    ] {
+        let mut command = asking(flags, &path);
+        command.envs(ucx.map(|device| ("UCX_NET_DEVICES", device)));
+        let child = command.spawn().unwrap();
+        let ask = answer(listener.accept().unwrap().0, &own);
+        assert_eq!((ask.bind, ask.local_rank, ask.local_size), (bind, 1, Some(2)));
+        assert!(ask.cpus.is_some_and(|cpus| cpus.starts_with(|c: char| c.is_ascii_digit())));
+        hear(listener.accept().unwrap().0);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((text(&output.stdout), text(&output.stderr)), (expected, ""));
+    }
+    // Nobody is asked where somebody has chosen: the first to connect are the reports.
+    for (name, flag) in [("CUDA_VISIBLE_DEVICES", "--gpu-bind=auto"), ("X", "--gpu-bind=none")] {
+        let child = asking(&[flag], &path).env(name, "7").spawn().unwrap();
+        let heard = hear(listener.accept().unwrap().0);
+        assert_eq!(heard.hello.carries, Carries::Reports);
+        let expected = if name == "X" { "all any\n" } else { "7 any\n" };
+        assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);
+    }
+    // A worker of another version closes the connection; the program runs as it would without one.
+    let child = asking(&[], &path).spawn().unwrap();
+    drop(listener.accept().unwrap());
+    hear(listener.accept().unwrap().0);
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn a_worker_that_does_not_answer_holds_a_rank_up_for_a_limited_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let begun = Instant::now();
+    let child = asking(&[], &path).env("PMI_RANK", "0").spawn().unwrap();
+    let silent = listener.accept().unwrap();
+    hear(listener.accept().unwrap().0);
+    let output = child.wait_with_output().unwrap();
+    drop(silent);
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(text(&output.stdout), "all any\n");
+    assert!(text(&output.stderr).contains("did not answer in time"), "{output:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@
  *   crash   dies of SIGSEGV at the count of GPUs
  *   broken  starts, and says that the driver is not loaded
  *   lost    2 GPUs, one of which has fallen off the bus
+ * NVML_STUB_GPUS is the number of GPUs, at most 8, where it is none of these that have a number of their own.
  * Compiled with -DOLD it lacks what drivers before 2021 lack. */
 #include <stdlib.h>
 #include <stdio.h>
@@ -50,7 +51,8 @@ nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version) { *version = 12020;
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned *count) {
     if (mode("hang")) for (;;) pause();
     if (mode("crash")) *(volatile int *)0 = 0;
-    *count = mode("mig") ? 1 : mode("lost") ? 2 : 8;
+    const char *some = getenv("NVML_STUB_GPUS");
+    *count = mode("mig") ? 1 : mode("lost") ? 2 : some ? (unsigned)atoi(some) : 8;
     return SUCCESS;
 }
 

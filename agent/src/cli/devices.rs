@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::reach::time;
+use super::{HostArgs, ReachArgs};
 use crate::devices::render::Format;
 
 /// Flags of `muster devices`.
@@ -15,11 +16,14 @@ use crate::devices::render::Format;
     long_about = "Reports what this container can really use: CPUs and memory within its limits, \
         network interfaces, RDMA devices and GPUs, each with the reason where it cannot be used. \
         Asks NVML in a process of its own, for 5 seconds at most; without it, reads what the kernel's \
-        files tell.",
+        files tell.\n\nWith --all-hosts, collects what every worker tells of its host, side by \
+        side, and marks what differs from most: a GPU short, another driver or MPI, a port down, \
+        another MTU.",
     after_help = "Examples:\n  \
         muster devices\n  \
         muster devices --format json | jq '.gpus.devices[].name'\n  \
         muster devices --watch 2s\n  \
+        muster devices --all-hosts            # in the launcher: all workers, the odd one out marked\n  \
         muster devices --root /mnt/recorded   # the machine whose /proc, /sys and /dev lie there"
 )]
 pub struct DevicesArgs {
@@ -32,4 +36,13 @@ pub struct DevicesArgs {
     /// Read the files below this directory instead of this machine's
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Collect the reports of all hosts of the job, over the connections that a launch uses
+    #[arg(long, conflicts_with_all = ["watch", "root"])]
+    pub all_hosts: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub hosts: HostArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub reach: ReachArgs,
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::reach::count;
-use super::{HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
+use super::{BindArgs, HostArgs, OutputArgs, ReachArgs, VerdictArgs, WatchArgs};
 use crate::devices::require::Requirements;
 use crate::fabric::Wanted;
 
@@ -30,13 +30,15 @@ use crate::fabric::Wanted;
         muster launch --require gpus=8,rdma=1,shm=1Gi,memlock=unlimited -- ./train\n  \
         muster launch --tag=json --output=pod -- ./app\n  \
         muster launch --ranks 0 --log-dir /logs -- ./app\n  \
+        muster launch --gpu-bind=none -- ./app        # every rank sees all GPUs of its host\n  \
         muster launch -n 4 -- ./app                   # no hosts named anywhere: this machine alone"
 )]
 pub struct LaunchArgs {
     /// Ranks to start [default: all slots]
     #[arg(short = 'n', long = "np", value_name = "N", value_parser = count)]
     pub ranks: Option<NonZeroU32>,
-    /// Slots of each host whose hostfile line says nothing [default: its CPU limit]
+    /// Slots of each host whose hostfile line says nothing [default: one for each of its GPUs or MIG
+    /// instances, else one for each CPU of its limit]
     #[arg(long, value_name = "N", value_parser = count)]
     pub slots: Option<NonZeroU32>,
     /// The MPI launcher to use [default: mpirun or mpiexec on PATH]
@@ -64,6 +66,9 @@ pub struct LaunchArgs {
     #[command(flatten, next_help_heading = "Output of ranks")]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub output: OutputArgs,
+    #[command(flatten, next_help_heading = "Devices")]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub bind: BindArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub watch: WatchArgs,

@@ -25,7 +25,7 @@ pub use hosts::HostsArgs;
 pub use install::InstallArgs;
 pub use launch::LaunchArgs;
 pub use lint_image::{LintFormat, LintImageArgs};
-pub use rank::{OutputArgs, RankArgs};
+pub use rank::{BindArgs, OutputArgs, RankArgs};
 pub use reach::{HostArgs, ReachArgs};
 pub use rsh::RshArgs;
 pub use shell::{CompletionsArgs, ManArgs};

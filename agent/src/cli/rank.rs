@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::output::Returns;
 use crate::output::tag::Format;
+use crate::rank::gpus::GpuBind;
 use crate::rank::protocol::Output;
 use crate::rank::{Color, RankSet, Settings};
 
@@ -65,23 +66,38 @@ impl From<OutputArgs> for Settings {
     }
 }
 
+/// How ranks are bound to devices.
+#[derive(Debug, Clone, Args)]
+pub struct BindArgs {
+    /// How ranks are bound to the GPUs of their host; not at all where CUDA_VISIBLE_DEVICES,
+    /// ROCR_VISIBLE_DEVICES or the like is set already [default: auto]
+    #[arg(long, env = "MUSTER_GPU_BIND", value_enum, value_name = "HOW")]
+    pub gpu_bind: Option<GpuBind>,
+}
+
 /// Flags of `muster rank`.
 #[derive(Debug, Args)]
 #[command(
     long_about = "Runs one rank of an MPI job and puts its number before every line that it prints.\n\n\
         The rank is found in the environment of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, Flux or \
-        Slurm. Ends as the program ends: with its exit code, or by the same signal.",
+        Slurm. Ends as the program ends: with its exit code, or by the same signal.\n\n\
+        The rank sees its own share of the host's GPUs or MIG instances (CUDA_VISIBLE_DEVICES, \
+        ROCR_VISIBLE_DEVICES), unless somebody has chosen already. CPUs are left to mpirun.",
     override_usage = "muster rank [OPTIONS] [--] PROGRAM [ARGUMENT]...",
     after_help = "Examples:\n  \
         mpirun -n 4 muster rank -- ./app\n  \
         srun -n 4 muster rank --tag=json -- ./app\n  \
         mpirun -n 4 muster rank --tag='{rank}/{size} {host}: ' --timestamps -- ./app\n  \
-        mpirun -n 64 muster rank --ranks 0 --log-dir /scratch/logs -- ./app"
+        mpirun -n 64 muster rank --ranks 0 --log-dir /scratch/logs -- ./app\n  \
+        mpirun -n 8 muster rank --gpu-bind=round-robin -- ./app   # a GPU each, by local rank"
 )]
 pub struct RankArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub output: OutputArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
+    pub bind: BindArgs,
     /// The program and its arguments
     #[arg(
         trailing_var_arg = true,

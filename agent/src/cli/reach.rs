@@ -67,7 +67,7 @@ impl From<HeartbeatArgs> for Heartbeat {
 
 /// Who the hosts are. Nothing given: the hostfile that the operator's environment names, else
 /// /etc/mpi/hostfile, else this machine alone.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Hosts")]
 pub struct HostArgs {
     /// Hosts, comma separated, with slots where wanted: a,b:4

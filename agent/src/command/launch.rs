@@ -17,14 +17,16 @@ use crate::launch::fleet::Fleet;
 use crate::launch::journal::{Journal, State};
 use crate::launch::network;
 use crate::launch::run::{Events, Launch};
+use crate::launch::slots;
 use crate::launch::stage::{self, RunDir};
 use crate::launch::witness::{Witness, verdict};
 use crate::outcome::facts::{Facts, StageFailure, Told};
 use crate::outcome::{Rules, Verdict};
 use crate::output::clock::Micros;
-use crate::plan::{build, render};
+use crate::plan::{self, Request, Work, build, render};
 use crate::process::guard::{self, Guarded};
 use crate::process::reaper::Reaper;
+use crate::rank::gpus::Allotment;
 use crate::rank::protocol::Output;
 use crate::text::{give, say};
 
@@ -63,6 +65,16 @@ pub(super) fn run(args: LaunchArgs) -> Result<u8, Failure> {
     }
 }
 
+/// Says how many ranks the hosts take, and why.
+fn say_slots(request: &Request) {
+    if !request.hosts.is_empty() {
+        say(&plan::slots::words(&request.hosts));
+    } else if request.ranks.is_none() && matches!(request.work, Work::Program(_)) {
+        let (slots, why) = &request.local_slots;
+        say(&format!("{slots} slots: this machine ({why})"));
+    }
+}
+
 fn close(verdict: &Verdict, files: &Files, journal: &mut Journal) -> u8 {
     files.write(verdict);
     journal.ended(verdict);
@@ -79,14 +91,18 @@ async fn launch(
     let reaper = Reaper::start()?;
     let own = Arc::new(config.own.clone());
     let gathering = async {
-        match &config.reach {
-            Some(reach) => stage::gather(&config.hosts, reach, &own).await,
-            None => Ok(Vec::new()),
-        }
+        let ready = async {
+            match &config.reach {
+                Some(reach) => stage::gather(&config.hosts, reach, &own).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let devices = async { Ok(slots::own_devices(&config.env, &reaper).await) };
+        tokio::try_join!(ready, devices)
     };
     journal.state(State::Waiting, json!({ "hosts_from": config.hosts.source.to_string() }));
-    let ready = tokio::select! {
-        ready = gathering => ready?,
+    let (ready, devices) = tokio::select! {
+        gathered = gathering => gathered?,
         stop = events.stopped() => {
             let at = Micros::from(SystemTime::now());
             let told = Some(Told { signal: stop.number(), at });
@@ -95,11 +111,14 @@ async fn launch(
     };
     stage::timings(&ready, journal);
     let run_dir = RunDir::create(&config.env)?;
-    let here = network::own_report(&config, &ready, &reaper).await;
+    let here = network::own_report(&ready, devices.as_ref());
     network::require(&config, &ready, &here)?;
     let fabric = network::choose(&config, &ready, &here)?;
-    let request = stage::request(&config, &ready, fabric, run_dir.path());
-    let plan = build(&request)?;
+    let request = stage::request(&config, &ready, devices.as_ref(), fabric, run_dir.path());
+    let mut plan = build(&request)?;
+    say_slots(&request);
+    let sharing = slots::sharing(&config, (&request, &plan), &ready, devices.as_ref());
+    plan.notes.extend(sharing);
     if config.dry_run {
         match config.json {
             true => give(&format!("{:#}\n", render::json(&plan)))?,
@@ -118,6 +137,7 @@ async fn launch(
         plan,
         fleet,
         rank_socket: request.rank_socket.unwrap_or_default(),
+        gpus: devices.as_ref().and_then(Allotment::of),
         pod_logs: matches!(config.output.output, Output::Pod | Output::Both),
         heartbeat: stage::heartbeat(&config),
         reaper,

@@ -41,7 +41,8 @@ pub(super) fn run_words(words: &[OsString]) -> ExitCode {
 
 /// Runs the program.
 pub(super) fn run(args: RankArgs) -> ExitCode {
-    let result = rank::run(&args.output.into(), &args.program, &Environment::from_process());
+    let env = Environment::from_process();
+    let result = rank::run(&args.output.into(), args.bind.gpu_bind, &args.program, &env);
     match result {
         Ok(finished) => {
             if !finished.told && finished.ended.failed_by_itself() {

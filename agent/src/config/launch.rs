@@ -22,6 +22,7 @@ use crate::fabric::Wanted;
 use crate::outcome::Rules;
 use crate::plan::{Mpirun, Work};
 use crate::rank;
+use crate::rank::gpus::GpuBind;
 use crate::readiness::wait::Patience;
 use crate::ssh::client::Login;
 use crate::ssh::heartbeat::Heartbeat;
@@ -55,6 +56,8 @@ pub struct LaunchConfig {
     pub mpirun: Mpirun,
     /// How the lines of ranks are shown and kept.
     pub output: rank::Settings,
+    /// How ranks are bound to GPUs; none: nobody has said anything.
+    pub gpu_bind: Option<GpuBind>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// When a worker counts as lost.
@@ -146,6 +149,7 @@ pub fn launch(args: LaunchArgs, env: Environment, own: OwnHost) -> Result<Launch
                 work,
                 mpirun,
                 output: args.output.into(),
+                gpu_bind: args.bind.gpu_bind,
                 grace: args.watch.grace,
                 heartbeat,
                 stall: args.watch.stall_timeout,

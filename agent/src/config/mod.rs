@@ -2,6 +2,7 @@
 //!
 //! Must not touch the network or start anything.
 
+pub mod devices;
 pub mod env;
 pub mod launch;
 pub mod variables;

@@ -64,6 +64,8 @@ variables! {
         "the unix socket to which `muster rank` sends lines and reports; `@` begins an abstract name";
     MUSTER_JOB = "MUSTER_JOB", Reads, "the user",
         "the job's name in JSON lines and templates; else the batch system's number for it";
+    MUSTER_GPU_BIND = "MUSTER_GPU_BIND", Reads, "the user",
+        "how ranks are bound to GPUs where `--gpu-bind` does not say: auto, none, round-robin or numa";
     MUSTER_PORT = "MUSTER_PORT", Reads, "the user",
         "the port of the workers, of `muster rsh` (ssh) and of a worker or sshd that is told none";
     MUSTER_KEY_DIR = "MUSTER_KEY_DIR", Reads, "the user",
@@ -80,6 +82,16 @@ variables! {
         "the file that Kubernetes reads the termination message from";
     TORCHELASTIC_ERROR_FILE = "TORCHELASTIC_ERROR_FILE", Reads, "the user, torchrun",
         "a file in which a rank leaves its exception as JSON; read when it has failed";
+
+    // GPUs of a rank
+    CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES", Sets, "the user, batch systems",
+        "the GPUs or the MIG instance of a rank, by UUID";
+    ROCR_VISIBLE_DEVICES = "ROCR_VISIBLE_DEVICES", Sets, "the user, batch systems",
+        "the AMD GPUs of a rank, by UUID";
+    HIP_VISIBLE_DEVICES = "HIP_VISIBLE_DEVICES", Reads, "the user",
+        "says that GPUs are chosen already, and so ranks are not bound to any";
+    GPU_DEVICE_ORDINAL = "GPU_DEVICE_ORDINAL", Reads, "the user",
+        "the same, for HIP and OpenCL";
 
     // who and where we are
     POD_NAME = "POD_NAME", Reads, "the user (downward API)",

@@ -86,6 +86,17 @@ pub(super) fn settle(
     gpus
 }
 
+/// What the drivers' own files tell at a glance, without NVML and without the PCI bus: for a rank that
+/// starts. Costs next to nothing where there is no driver.
+#[must_use]
+pub fn at_a_glance(roots: &Roots, env: &Environment) -> Gpus {
+    let mut devices = nvidia::gpus(roots, &[]);
+    devices.extend(amd::gpus(roots, &[]));
+    devices.truncate(MAX_GPUS);
+    visible::apply(&mut devices, env);
+    Gpus { devices, ..Gpus::default() }
+}
+
 /// Fills in NUMA nodes and distances, where the bus tells them.
 fn place(gpus: &mut [Gpu], bus: &[pci::Device], rdma: &[RdmaDevice]) {
     let of = |address: Option<&String>| {

@@ -283,7 +283,8 @@ fn list(file: &Path) -> Option<BTreeSet<u32>> {
 }
 
 /// Reads the kernel's list format, `0-3,8,10-11`; `None` where it is empty or of another form.
-fn cpu_list(text: &str) -> Option<BTreeSet<u32>> {
+#[must_use]
+pub fn cpu_list(text: &str) -> Option<BTreeSet<u32>> {
     let mut cpus = BTreeSet::new();
     for range in text.trim().split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

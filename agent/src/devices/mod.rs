@@ -5,6 +5,7 @@
 mod cgroup;
 pub mod clock;
 pub mod collect;
+pub mod compare;
 pub mod gpu;
 pub mod host;
 mod interfaces;
@@ -23,4 +24,5 @@ pub mod render;
 pub mod report;
 pub mod require;
 pub mod trouble;
+pub mod units;
 mod warnings;

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
 
+use super::report::Mpi;
 use crate::exit::{Class, Explain};
 use crate::plan::{Mpirun, family};
 
@@ -150,6 +151,16 @@ pub fn identify(path: &Path) -> Result<Mpirun, MpirunError> {
             said: said.trim().chars().take(SHOWN).collect(),
         }),
     }
+}
+
+/// The launcher on this `PATH`, for a report. Asks it who it is, so it may take a moment, and must be
+/// over before this process has a reaper.
+#[must_use]
+pub fn found(path: Option<&OsStr>) -> Option<Mpi> {
+    let found = find(None, path).and_then(|path| identify(&path));
+    let found = found.inspect_err(|error| tracing::debug!(%error, "no MPI")).ok()?;
+    let Mpirun { path, family, version } = found;
+    Some(Mpi { family, version, path: path.display().to_string() })
 }
 
 fn ask(path: &Path, limit: Duration) -> Result<Output, MpirunError> {

@@ -4,6 +4,7 @@
 
 use super::report::Report;
 
+pub mod hosts;
 mod prometheus;
 mod table;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::ClockOffset;
 use super::host::Memory;
+use crate::plan::Family;
 
 mod fit;
 
@@ -55,8 +56,21 @@ pub struct Report {
     pub rdma: Rdma,
     /// GPUs.
     pub gpus: Gpus,
+    /// The MPI on the PATH, where there is one and it was asked.
+    pub mpi: Option<Mpi>,
     /// What will slow a job down or fail it, each a sentence for people.
     pub warnings: Vec<String>,
+}
+
+/// An MPI launcher found on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mpi {
+    /// Which family it is of.
+    pub family: Family,
+    /// Its version, as it says.
+    pub version: String,
+    /// Where it lies.
+    pub path: String,
 }
 
 /// How the host's own name resolves on itself.
@@ -258,6 +272,14 @@ pub struct Port {
     pub lid: Option<u32>,
     /// Its addresses, at most [`MAX_GIDS`].
     pub gids: Vec<Gid>,
+}
+
+impl Port {
+    /// Whether it carries data.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.state.as_deref() == Some("ACTIVE")
+    }
 }
 
 /// GIDs of a port that are told; more only serve hosts of many virtual interfaces.

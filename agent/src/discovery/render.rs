@@ -16,6 +16,10 @@ use super::source::Source;
 /// The schema of [`Format::Json`]; fields are added to it, never changed.
 pub const SCHEMA: &str = "muster-hosts/1";
 
+/// What the table says of hosts without a number of slots: only they themselves can tell.
+const UNCOUNTED: &str = "slots not listed: `muster launch` takes --slots, else the host's GPUs or MIG \
+    instances, else its CPU limit, and says which\n";
+
 /// A way to print hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -137,7 +141,9 @@ fn table(source: &Source, hosts: &[Located]) -> String {
     columns.extend(optional.into_iter().filter(says_something));
     columns.push(column("ADDRESSES", &where_it_is));
 
-    format!("hosts from {source}\n{}", crate::text::columns(&columns))
+    let uncounted = hosts.iter().any(|found| found.host.slots.is_none());
+    let note = if uncounted { UNCOUNTED } else { "" };
+    format!("hosts from {source}\n{}{note}", crate::text::columns(&columns))
 }
 
 fn joined(addresses: &[IpAddr]) -> String {

@@ -20,6 +20,7 @@ use crate::ids::HostName;
 use crate::output::Stream;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::Child;
+use crate::rank::gpus::Allotment;
 use crate::relay::desk::{self, Outlets};
 use crate::relay::mux::FromDesk;
 use crate::relay::printer::{LastWords, Print, Printer, PrinterError};
@@ -102,7 +103,7 @@ pub struct Printed {
 }
 
 impl Lines {
-    /// Opens a desk on every host; wrappers will look for `socket`.
+    /// Opens a desk on every host; wrappers will look for `socket`. `gpus` are those of this machine.
     ///
     /// # Errors
     /// There is no thread for the printer.
@@ -110,7 +111,7 @@ impl Lines {
         fleet: &Fleet,
         socket: &str,
         pod_logs: bool,
-        reaper: &Reaper,
+        (gpus, reaper): (Option<Allotment>, &Reaper),
         oom: &Oom,
         events: &mpsc::Sender<Event>,
     ) -> Result<Self, PrinterError> {
@@ -120,7 +121,7 @@ impl Lines {
             let _ = unread.blocking_send(Event::Stop(Stop::Pipe));
         })?);
         let roll = Arc::<Roll>::default();
-        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), oom, events);
+        let own = own_desk(socket, fleet.here(), &printer, (&roll, reaper), gpus, oom, events);
         let mut lines = Self {
             printer,
             pieces: Arc::default(),
@@ -272,6 +273,7 @@ fn own_desk(
     here: &HostName,
     printer: &Printer,
     (roll, reaper): (&Arc<Roll>, &Reaper),
+    gpus: Option<Allotment>,
     oom: &Oom,
     events: &mpsc::Sender<Event>,
 ) -> Option<(watch::Sender<bool>, JoinHandle<()>)> {
@@ -279,10 +281,10 @@ fn own_desk(
         .inspect_err(|error| tracing::warn!(%error, "no socket for the ranks of this machine"))
         .ok()?;
     let (reports, mut said) = mpsc::channel::<Report>(REPORTS);
-    let roll = Arc::clone(roll);
+    let (roll, gpus) = (Arc::clone(roll), Arc::new(Mutex::new(gpus)));
     let reaper = reaper.clone();
-    let outlets =
-        Outlets { origin: HERE, roll, reaper, reports, launcher: printer.queue(), pod: None };
+    let launcher = printer.queue();
+    let outlets = Outlets { origin: HERE, roll, reaper, reports, launcher, pod: None, gpus };
     let oom = oom.clone();
     let (close, closing) = watch::channel(false);
     let (here, events) = (here.clone(), events.clone());

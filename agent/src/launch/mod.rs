@@ -12,6 +12,7 @@ pub mod lines;
 pub mod mpirun;
 pub mod network;
 pub mod run;
+pub mod slots;
 pub mod socket;
 pub mod stage;
 pub mod terminal;

@@ -6,33 +6,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::config::launch::LaunchConfig;
-use crate::devices::collect::{self, Resolve};
-use crate::devices::host::Roots;
 use crate::devices::mca_params;
 use crate::devices::net;
 use crate::devices::report::{Interface, InterfaceKind, Report};
 use crate::devices::require;
 use crate::exit::Failure;
-use crate::fabric::{self, Member, Wanted};
+use crate::fabric::{self, Member};
 use crate::ids::HostName;
 use crate::plan::Fabric;
-use crate::process::reaper::Reaper;
 use crate::readiness::wait::{Link, Ready};
-use crate::text::say;
 
-/// What this machine has: all of it where ranks run here, else its addresses. Takes no longer than
-/// [`collect::LIMIT`]; a driver that hangs costs a warning.
-pub async fn own_report(config: &LaunchConfig, ready: &[Ready], reaper: &Reaper) -> Report {
+/// What this machine has: all of it where ranks run here, else its addresses.
+#[must_use]
+pub fn own_report(ready: &[Ready], devices: Option<&Report>) -> Report {
     let works = ready.is_empty() || ready.iter().any(|host| matches!(host.link, Link::Here));
-    let asked = config.require.is_some() || (config.fabric != Wanted::None && ready.len() > 1);
-    if works && asked {
-        let roots = Roots::default();
-        match collect::report(&roots, &config.env, reaper, Resolve::Nothing).await {
-            Ok(report) => return report,
-            Err(error) => say(&format!("warning: failed to {error}: what is here is not known")),
-        }
+    match devices {
+        Some(report) if works => report.clone(),
+        Some(_) | None => Report { interfaces: own_interfaces(), ..Report::default() },
     }
-    Report { interfaces: own_interfaces(), ..Report::default() }
 }
 
 /// The interfaces that have an address, as far as the kernel's list of addresses tells them.

@@ -34,6 +34,7 @@ use crate::process::reaper::Reaper;
 use crate::process::scope::{SESSION_VARIABLE, Scope};
 use crate::process::spawn::{Child, spawn};
 use crate::process::status::WaitStatus;
+use crate::rank::gpus::Allotment;
 use crate::relay::Report;
 use crate::relay::printer::LastWords;
 use crate::relay::roll::Roll;
@@ -119,6 +120,8 @@ pub struct Launch {
     pub rank_socket: String,
     /// Whether ranks may write to the logs of their pods.
     pub pod_logs: bool,
+    /// The GPUs of this machine, for ranks that run on it.
+    pub gpus: Option<Allotment>,
     /// How often workers are to give signs of life.
     pub heartbeat: Duration,
     /// Starts and reaps.
@@ -146,11 +149,10 @@ pub async fn run(
     witness: &mut Witness,
     journal: &mut Journal,
 ) -> Result<Over, Failure> {
-    let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, heartbeat, reaper } =
+    let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, gpus, heartbeat, reaper } =
         launch;
-    let oom = Oom::count();
-    let mut lines =
-        Lines::open(&fleet, &rank_socket, pod_logs, &reaper, &oom, &events.sender).await?;
+    let (oom, own) = (Oom::count(), (gpus, &reaper));
+    let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, own, &oom, &events.sender).await?;
     if !lines.without.is_empty() {
         let hosts: Vec<&str> = lines.without.iter().map(HostName::short).collect();
         say(&format!("warning: mpirun carries the lines of {}", hosts.join(", ")));

@@ -11,24 +11,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::time::{Instant, sleep};
 
 use super::dispatch::Expected;
 use super::fleet::Fleet;
 use super::journal::Journal;
 use super::network;
+use super::slots::{own_slots, plan_hosts};
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
 use crate::config::variables::{ABSTRACT, POD_NAME};
 use crate::devices::host::{Roots, cpus};
 use crate::devices::net;
 use crate::devices::own::OwnHost;
+use crate::devices::report::Report;
 use crate::discovery::Hosts;
 use crate::discovery::dns::Resolver;
 use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
 use crate::output::Returns;
-use crate::plan::{Fabric, Family, Plan, PlanHost, Request, slots};
+use crate::plan::{self, Fabric, Family, Plan, PlanHost, Request};
 use crate::rank::protocol::Output;
 use crate::rank::{self, Color};
 use crate::readiness::callback;
@@ -113,30 +116,6 @@ fn disagreements(ready: &[Ready]) -> Vec<String> {
     vec![format!("the workers' MPIs differ: {}", words.join("; "))]
 }
 
-/// The slots of each ready host.
-#[must_use]
-pub fn plan_hosts(ready: &[Ready], flag: Option<NonZeroU32>) -> Vec<PlanHost> {
-    let own_cpus = || cpus(&Roots::default()).map(|cpus| cpus.count);
-    ready
-        .iter()
-        .map(|host| {
-            let cpus = match &host.link {
-                Link::Here => own_cpus(),
-                Link::Worker(_, control) => Some(control.hello.cpus),
-                Link::Plain(_) => None,
-            };
-            let (slots, slots_from) = slots::decide(host.spec.slots, flag, cpus);
-            PlanHost {
-                name: host.spec.name.clone(),
-                slots,
-                slots_from,
-                cpus,
-                is_launcher: matches!(host.link, Link::Here),
-            }
-        })
-        .collect()
-}
-
 /// The pods that are called otherwise than their hosts, by the short names of those.
 #[must_use]
 pub fn pods(ready: &[Ready], env: &Environment) -> BTreeMap<String, String> {
@@ -191,21 +170,29 @@ fn wrapper(config: &LaunchConfig, ready: &[Ready]) -> Result<Vec<OsString>, Stri
     }
     let mut words = vec![own.into_os_string(), "rank".into()];
     words.extend(output.flags());
+    let bind = config.gpu_bind.and_then(|bind| bind.to_possible_value());
+    words.extend(bind.map(|bind| format!("--gpu-bind={}", bind.get_name()).into()));
     words.push("--".into());
     Ok(words)
 }
 
-/// The request that the plan is made from.
+/// The request that the plan is made from; `own` is what this machine has.
 #[must_use]
-pub fn request(config: &LaunchConfig, ready: &[Ready], fabric: Fabric, run_dir: &Path) -> Request {
+pub fn request(
+    config: &LaunchConfig,
+    ready: &[Ready],
+    own: Option<&Report>,
+    fabric: Fabric,
+    run_dir: &Path,
+) -> Request {
     let wrapper = wrapper(config, ready).unwrap_or_else(|why| {
-        say(&format!("warning: the ranks' lines stay untagged: {why}"));
+        say(&format!("warning: the ranks' lines stay untagged, and GPUs unbound: {why}"));
         Vec::new()
     });
     let name = run_dir.file_name().unwrap_or_default().to_string_lossy();
-    let local_cpus = cpus(&Roots::default()).map_or(1.0, |cpus| cpus.count);
+    let local_cpus = cpus(&Roots::default()).map(|cpus| cpus.count);
     Request {
-        hosts: plan_hosts(ready, config.slots),
+        hosts: plan_hosts(ready, config.slots, own),
         ranks: config.ranks.map(NonZeroU32::get),
         work: config.work.clone(),
         mpirun: config.mpirun.clone(),
@@ -215,8 +202,8 @@ pub fn request(config: &LaunchConfig, ready: &[Ready], fabric: Fabric, run_dir: 
         rank_socket: Some(format!("{ABSTRACT}{name}")),
         wrapper,
         uid: nix::unistd::geteuid().as_raw(),
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few CPUs")]
-        local_cpus: (local_cpus.floor() as u32).max(1),
+        local_cpus: plan::slots::offered(None, local_cpus).0,
+        local_slots: plan::slots::decide(None, config.slots, own_slots(local_cpus, own)),
         interface: interface(ready),
         fabric,
         hosts_from_flag: config.hosts.source.is_flag(),

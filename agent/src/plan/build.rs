@@ -58,8 +58,9 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
     let links =
         if family.is_hydra() { hydra::link(&job).into_iter().collect() } else { Vec::new() };
     let daemon_env = if family.is_hydra() { Vec::new() } else { daemon_env(request, &env) };
-    let fabric = request.fabric.line.clone();
-    Ok(Plan { argv, env, daemon_env, fabric, files, links, ranks: job.ranks, placement, notes })
+    let (fabric, hosts) = (request.fabric.line.clone(), request.hosts.clone());
+    let ranks = job.ranks;
+    Ok(Plan { argv, env, daemon_env, fabric, files, links, ranks, hosts, placement, notes })
 }
 
 /// What the fabric sets and Open MPI does not carry to other hosts: it knows its own parameters only.
@@ -87,7 +88,7 @@ fn check(work: &Work) -> Result<(), PlanError> {
 fn ranks(request: &Request) -> Result<Option<u32>, PlanError> {
     let local = request.hosts.is_empty();
     match &request.work {
-        Work::Program(_) if local => match request.ranks.unwrap_or(request.local_cpus.max(1)) {
+        Work::Program(_) if local => match request.ranks.unwrap_or(request.local_slots.0) {
             0 => Err(PlanError::NoRanks),
             ranks => Ok(Some(ranks)),
         },

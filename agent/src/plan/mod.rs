@@ -72,7 +72,7 @@ pub struct PlanHost {
     pub name: HostName,
     /// Ranks that it takes.
     pub slots: u32,
-    /// Where that number comes from, e.g. `hostfile`, `--slots`, `CPU limit of 4`.
+    /// Where that number comes from, e.g. `hostfile`, `--slots`, `4 GPUs`, `CPU limit of 4`.
     pub slots_from: String,
     /// CPUs that the worker may use (cgroup quota, cpuset), where known.
     pub cpus: Option<f64>,
@@ -105,6 +105,8 @@ pub struct Request {
     pub uid: u32,
     /// CPUs of this machine, for local use.
     pub local_cpus: u32,
+    /// Ranks that this machine takes where none are asked for, and why, for local use.
+    pub local_slots: (u32, String),
     /// The interface over which the workers were reached, e.g. `eth0`, where known.
     pub interface: Option<String>,
     /// The network that was chosen.
@@ -146,6 +148,8 @@ pub struct Plan {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Ranks that will start; none = the user's own line decides.
     pub ranks: Option<u32>,
+    /// The hosts and their slots, in the order in which they are filled; empty: this machine alone.
+    pub hosts: Vec<PlanHost>,
     /// Where the ranks must be found; none = the user's own line decides, all hosts allowed.
     pub placement: Option<BTreeMap<HostName, u32>>,
     /// What the reader should know before it runs, a sentence each.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Plan, Setting};
+use super::{Plan, Setting, slots};
 
 /// Widest variable before its reason moves to a line of its own.
 const WIDEST: usize = 64;
@@ -22,6 +22,9 @@ pub fn text(plan: &Plan) -> String {
     let words: Vec<String> = plan.argv.iter().map(|word| quoted(word)).collect();
     line(&mut out, &format!("command   {}", words.join(" ")));
     line(&mut out, &format!("ranks     {}", ranks(plan)));
+    if !plan.hosts.is_empty() {
+        line(&mut out, &format!("hosts     {}", slots::words(&plan.hosts)));
+    }
     if let Some(fabric) = &plan.fabric {
         line(&mut out, &format!("fabric    {fabric}"));
     }
@@ -114,9 +117,14 @@ pub fn json(plan: &Plan) -> Value {
             json!({ "path": link.to_string_lossy(), "target": target.to_string_lossy() })
         })
         .collect();
+    let slots = plan
+        .hosts
+        .iter()
+        .map(|host| json!({ "host": host.name, "slots": host.slots, "because": host.slots_from }));
     json!({
         "argv": argv,
         "ranks": plan.ranks,
+        "slots": slots.collect::<Vec<Value>>(),
         "placement": plan.placement,
         "fabric": plan.fabric,
         "files": files,
@@ -131,6 +139,17 @@ mod tests {
     use std::ffi::OsStr;
 
     use super::{Plan, Setting, json, quoted, text};
+    use crate::plan::PlanHost;
+
+    fn host((name, why): (&str, &str)) -> PlanHost {
+        PlanHost {
+            name: name.into(),
+            slots: 2,
+            slots_from: why.into(),
+            cpus: None,
+            is_launcher: false,
+        }
+    }
 
     fn plan() -> Plan {
         let setting = |name: &str, value: &str, kept| Setting {
@@ -154,6 +173,7 @@ mod tests {
             files: vec![("/run/m/hostfile".into(), "w0 slots=2\nw1 slots=2\n".into())],
             links: vec![("/run/m/rsh".into(), "/usr/bin/muster".into())],
             ranks: Some(3),
+            hosts: [("w0", "2 GPUs"), ("w1", "hostfile")].map(host).into(),
             placement: Some([("w0".into(), 2), ("w1".into(), 1)].into_iter().collect()),
             notes: vec!["mind the gap".into()],
         }
@@ -168,6 +188,7 @@ mod tests {
                 "\
 command   /usr/bin/mpirun -n 3 ./train 'a b' 'it'\\''s' ''
 ranks     3: 2 on w0, 1 on w1
+hosts     4 slots: 2 on w0 (2 GPUs), 2 on w1 (hostfile)
 fabric    TCP over eth0
 file      /run/m/hostfile
             w0 slots=2
@@ -202,6 +223,7 @@ note      mind the gap
         let json = json(&plan());
         assert_eq!(json["argv"][4], "a b");
         assert_eq!(json["placement"]["w1"], 1);
+        assert_eq!(json["slots"][0]["because"], "2 GPUs");
         assert_eq!(json["files"][0]["path"], "/run/m/hostfile");
         assert_eq!(json["links"][0]["target"], "/usr/bin/muster");
         assert_eq!(json["env"][2]["kept"], true);

@@ -12,27 +12,69 @@ use crate::ids::HostName;
 /// What `slots_from` says of a number that the hostfile gave.
 pub const FROM_HOSTFILE: &str = "hostfile";
 
-/// The slots of one host and where the number comes from.
-///
-/// The hostfile's own number first, then `--slots`, then whole CPUs of the worker's limit (at least
-/// one), then one.
+/// Hosts of the same slots that are named, and kinds of hosts that are told.
+const NAMED: usize = 4;
+const GROUPS: usize = 8;
+
+/// The slots of one host and where the number comes from: the hostfile's own number first, then
+/// `--slots`, then what the host offers.
 #[must_use]
 pub fn decide(
     hostfile: Option<NonZeroU32>,
     flag: Option<NonZeroU32>,
-    cpus: Option<f64>,
+    offered: (u32, String),
 ) -> (u32, String) {
-    if let Some(slots) = hostfile {
-        return (slots.get(), FROM_HOSTFILE.to_owned());
+    match (hostfile, flag) {
+        (Some(slots), _) => (slots.get(), FROM_HOSTFILE.to_owned()),
+        (None, Some(slots)) => (slots.get(), "--slots".to_owned()),
+        (None, None) => offered,
     }
-    if let Some(slots) = flag {
-        return (slots.get(), "--slots".to_owned());
+}
+
+/// The slots that a host offers by itself, and why so many: one for each of its GPUs or MIG instances
+/// (how many, and what to call them), else for each whole CPU of its limit and at least one, else one.
+#[must_use]
+pub fn offered(gpus: Option<(NonZeroU32, String)>, cpus: Option<f64>) -> (u32, String) {
+    if let Some((count, words)) = gpus {
+        return (count.get(), words);
     }
     match cpus.filter(|cpus| cpus.is_finite() && *cpus > 0.0) {
         // `as` saturates, so a nonsensical limit gives a large number and not a wrong small one.
         Some(cpus) => ((cpus.floor() as u32).max(1), format!("CPU limit of {cpus}")),
         None => (1, "nothing tells more".to_owned()),
     }
+}
+
+/// All slots and why there are so many, hosts of the same number and reason together:
+/// `6 slots: 4 on w0 (4 GPUs), 2 on w1 (2 GPUs)`.
+#[must_use]
+pub fn words(hosts: &[PlanHost]) -> String {
+    let mut groups: Vec<(&PlanHost, Vec<&str>)> = Vec::new();
+    for host in hosts {
+        let same = |(of, _): &&mut (&PlanHost, _)| {
+            (of.slots, &of.slots_from) == (host.slots, &host.slots_from)
+        };
+        match groups.iter_mut().find(same) {
+            Some((_, names)) => names.push(host.name.short()),
+            None => groups.push((host, vec![host.name.short()])),
+        }
+    }
+    let group = |(of, names): &(&PlanHost, Vec<&str>)| {
+        let PlanHost { slots, slots_from, .. } = of;
+        match names[..] {
+            [one] => format!("{slots} on {one} ({slots_from})"),
+            [..] if names.len() <= NAMED => {
+                format!("{slots} on each of {} ({slots_from})", names.join(", "))
+            }
+            [..] => format!("{slots} on each of {} hosts ({slots_from})", names.len()),
+        }
+    };
+    let mut told: Vec<String> = groups.iter().take(GROUPS).map(group).collect();
+    if let Some((_, rest)) = groups.split_at_checked(GROUPS).filter(|(_, rest)| !rest.is_empty()) {
+        let more: usize = rest.iter().map(|(_, names)| names.len()).sum();
+        told.push(format!("and {more} hosts more"));
+    }
+    format!("{} slots: {}", total(hosts), told.join(", "))
 }
 
 /// The slots of all hosts.
@@ -82,7 +124,9 @@ pub fn by_slot(hosts: &[PlanHost], ranks: u32) -> BTreeMap<HostName, u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NonZeroU32, PlanError, PlanHost, by_slot, decide, ranks, total, uniform};
+    use super::{
+        NonZeroU32, PlanError, PlanHost, by_slot, decide, offered, ranks, total, uniform, words,
+    };
 
     fn hosts(slots: &[u32]) -> Vec<PlanHost> {
         let host = |(i, slots): (usize, &u32)| PlanHost {
@@ -98,17 +142,40 @@ mod tests {
     #[test]
     fn the_nearest_source_decides() {
         let n = NonZeroU32::new;
-        for (hostfile, flag, cpus, expected, from) in [
-            (n(4), n(2), Some(8.0), 4, "hostfile"),
-            (None, n(2), Some(8.0), 2, "--slots"),
-            (None, None, Some(8.0), 8, "CPU limit of 8"),
-            (None, None, Some(3.9), 3, "CPU limit of 3.9"),
-            (None, None, Some(0.5), 1, "CPU limit of 0.5"),
-            (None, None, Some(f64::NAN), 1, "nothing tells more"),
-            (None, None, None, 1, "nothing tells more"),
+        let own = || (8, "8 GPUs".to_owned());
+        for (hostfile, flag, expected, from) in [
+            (n(4), n(2), 4, "hostfile"),
+            (n(4), None, 4, "hostfile"),
+            (None, n(2), 2, "--slots"),
+            (None, None, 8, "8 GPUs"),
         ] {
-            assert_eq!(decide(hostfile, flag, cpus), (expected, from.to_owned()));
+            assert_eq!(decide(hostfile, flag, own()), (expected, from.to_owned()));
         }
+        for (gpus, cpus, expected, from) in [
+            (2, Some(8.0), 2, "2 of them"),
+            (16, Some(8.0), 16, "16 of them"),
+            (0, Some(8.0), 8, "CPU limit of 8"),
+            (0, Some(3.9), 3, "CPU limit of 3.9"),
+            (0, Some(0.5), 1, "CPU limit of 0.5"),
+            (0, Some(f64::NAN), 1, "nothing tells more"),
+            (0, None, 1, "nothing tells more"),
+        ] {
+            let gpus = n(gpus).map(|count| (count, format!("{count} of them")));
+            assert_eq!(offered(gpus, cpus), (expected, from.to_owned()));
+        }
+    }
+
+    #[test]
+    fn hosts_of_the_same_slots_are_told_together() {
+        let mut some = hosts(&[4, 2, 4]);
+        some[1].slots_from = "CPU limit of 2".into();
+        assert_eq!(
+            words(&some),
+            "10 slots: 4 on each of w0, w2 (hostfile), 2 on w1 (CPU limit of 2)"
+        );
+        assert_eq!(words(&hosts(&[8; 300])), "2400 slots: 8 on each of 300 hosts (hostfile)");
+        let many: Vec<u32> = (1..=20).collect();
+        assert!(words(&hosts(&many)).ends_with("8 on w7 (hostfile), and 12 hosts more"));
     }
 
     #[test]

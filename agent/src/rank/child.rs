@@ -1,7 +1,7 @@
 //! The program: started with pipes, reaped, and followed to its end.
 //!
 //! Must not change anything else about it: same process group and session, same stdin, same other
-//! descriptors, same environment, same signal mask.
+//! descriptors, same environment but for what binds it to GPUs, same signal mask.
 
 use std::ffi::OsString;
 use std::io;
@@ -48,15 +48,19 @@ pub(super) enum Change {
 }
 
 impl Program {
-    /// Starts it; signals reach it from now on.
+    /// Starts it with these variables added; signals reach it from now on.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn start(words: &[OsString], signals: &Signals) -> Result<Self, SpawnError> {
+    pub(super) fn start(
+        words: &[OsString],
+        variables: Vec<(String, String)>,
+        signals: &Signals,
+    ) -> Result<Self, SpawnError> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| SpawnError::NotFound { program: "".into() })?;
         let mut command = Command::new(program);
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped());
         let parent = nix::unistd::getpid();
         let restore = signals.restore();
         let prepare = move || {

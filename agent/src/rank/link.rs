@@ -1,20 +1,28 @@
-//! The wrapper's end of the worker's socket: one connection for reports, one for lines.
+//! The wrapper's end of the worker's socket: one connection for reports, one for lines, and before them
+//! one for a question.
 //!
 //! Must not hold the program up for a report: those are sent if the socket takes them. Lines are
 //! another matter; they wait for the worker as they would wait for any reader.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
+    setsockopt, socket,
 };
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use super::protocol::{Ended, Hello, Kind, output_header, parts, report};
+use super::gpus::{Answer, Ask};
+use super::protocol::{
+    Ended, Frame, HEADER, Hello, Kind, output_header, parts, read_header, read_payload, report,
+};
 use crate::config::variables::ABSTRACT;
 use crate::output::Stream;
 use crate::output::clock::Micros;
@@ -24,6 +32,41 @@ use crate::output::stream::{Hurry, write_slices};
 /// How long the last report may take. The worker is on this host and reads all the time; where it
 /// does not, nobody is there to be told.
 const LAST_REPORT: Duration = Duration::from_millis(200);
+
+/// How long each step of a question may take: connect, ask, hear. The worker answers at once; a busy
+/// machine may not.
+const ANSWER: i64 = 5;
+
+/// Asks the worker which GPUs this rank gets.
+///
+/// # Errors
+/// Nobody is there, or nobody who understands; `WouldBlock` where the answer does not come in time.
+pub(super) fn ask(name: &str, question: &Ask) -> io::Result<Answer> {
+    let frame = report(Kind::Ask, question).map_err(io::Error::other)?;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let limit = TimeVal::seconds(ANSWER);
+    setsockopt(&fd, SendTimeout, &limit)?;
+    setsockopt(&fd, ReceiveTimeout, &limit)?;
+    connect(fd.as_raw_fd(), &address(name)?)?;
+    let mut stream = UnixStream::from(fd);
+    stream.write_all(&frame)?;
+    let mut header = [0; HEADER];
+    stream.read_exact(&mut header)?;
+    let (kind, length) = read_header(header).map_err(io::Error::other)?;
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload)?;
+    match read_payload(kind, &payload).map_err(io::Error::other)? {
+        Frame::Answer(answer) => Ok(answer),
+        _ => Err(io::Error::other("the worker gave no answer")),
+    }
+}
+
+fn address(name: &str) -> io::Result<UnixAddr> {
+    Ok(match name.strip_prefix(ABSTRACT) {
+        Some(bare) => UnixAddr::new_abstract(bare.as_bytes())?,
+        None => UnixAddr::new(name)?,
+    })
+}
 
 /// A connection to the worker.
 #[derive(Debug)]
@@ -37,10 +80,7 @@ impl Link {
     /// Nobody listens there, or not at the moment.
     pub(super) fn open(name: &str, hello: &Hello, pipes: &[RawFd]) -> io::Result<Self> {
         let frame = report(Kind::Hello, hello).map_err(io::Error::other)?;
-        let address = match name.strip_prefix(ABSTRACT) {
-            Some(bare) => UnixAddr::new_abstract(bare.as_bytes())?,
-            None => UnixAddr::new(name)?,
-        };
+        let address = address(name)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         connect(fd.as_raw_fd(), &address)?;

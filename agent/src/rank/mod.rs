@@ -2,7 +2,8 @@
 //! ends as the program ended.
 //!
 //! Synchronous and small: one thread, no runtime, nothing kept for each line. Must not change what
-//! the program sees, and must not wait for anybody but the readers of its output.
+//! the program sees but for its GPUs, and must not wait for anybody but the readers of its output and,
+//! before the start, for the worker's word on GPUs.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,6 +25,7 @@ use crate::process::status::WaitStatus;
 use crate::text::say;
 
 mod child;
+pub mod gpus;
 mod identity;
 mod link;
 mod outlet;
@@ -37,6 +39,7 @@ pub use ranks::{RankSet, RankSetError};
 pub use settings::{Color, Settings};
 
 use child::{Program, end_as};
+use gpus::GpuBind;
 use link::Link;
 use outlet::{Outlet, Ways};
 use protocol::{Carries, Ended, Hello, Output};
@@ -90,12 +93,13 @@ impl Finished {
     }
 }
 
-/// Runs the program to its end.
+/// Runs the program to its end, bound to GPUs as `wish` says; none: nobody has said anything.
 ///
 /// # Errors
 /// The program could not be started, or its output could not be kept as asked.
 pub fn run(
     settings: &Settings,
+    wish: Option<GpuBind>,
     words: &[OsString],
     env: &Environment,
 ) -> Result<Finished, Failure> {
@@ -108,8 +112,9 @@ pub fn run(
     let style = style(settings, identity.is_some(), env);
     let tagger = Tagger::new(identity.clone().unwrap_or_default(), style.clone())?;
 
+    let variables = gpus::bind(wish, identity.as_ref(), env);
     let signals = signals::Signals::install().map_err(RankError::Signals)?;
-    let program = Program::start(words, &signals);
+    let program = Program::start(words, variables, &signals);
     let rank = identity.as_ref().map(|identity| identity.rank);
     let chosen = settings.ranks.as_ref().zip(rank).is_none_or(|(set, rank)| set.contains(rank));
     let in_pod = matches!(settings.output, Output::Pod | Output::Both);

@@ -3,7 +3,8 @@
 //! It connects twice: reports (hello, end) never wait behind lines (hello, stdout, stderr). With the hello of
 //! the second come the program's pipes, should the wrapper be killed before it has read them. Frames: one
 //! byte of kind, four of length (big-endian), the payload. Nothing comes back; the worker closes the
-//! socket when it has enough. Must not touch a socket itself.
+//! socket when it has enough. A connection before those two asks which GPUs the rank gets: one frame there,
+//! one back. Must not touch a socket itself.
 //!
 //! ```text
 //! kind  payload
@@ -11,6 +12,8 @@
 //! 2     stdout  8 bytes of time (microseconds since 1970, big-endian), 1 byte of end
 //! 3     stderr  (0 whole lines, 1 the last line was cut, 2 the last line has no end), raw lines
 //! 4     end     JSON, always last; a socket that closes without one says that the wrapper was killed
+//! 5     ask     JSON, first and only
+//! 6     answer  JSON, the worker's
 //! ```
 //!
 //! Lines travel raw, for whoever prints them to tag. Everything is bounded: a frame by
@@ -18,6 +21,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::gpus::{Answer, Ask};
 use crate::output::clock::Micros;
 use crate::output::split::{Batch, End};
 use crate::output::tag::Style;
@@ -49,13 +53,17 @@ pub enum Kind {
     Stderr = 3,
     /// How the program ended.
     End = 4,
+    /// Which GPUs to use.
+    Ask = 5,
+    /// These.
+    Answer = 6,
 }
 
 impl Kind {
     /// The kind that a byte stands for.
     #[must_use]
     pub fn of(byte: u8) -> Option<Self> {
-        [Self::Hello, Self::Stdout, Self::Stderr, Self::End]
+        [Self::Hello, Self::Stdout, Self::Stderr, Self::End, Self::Ask, Self::Answer]
             .into_iter()
             .find(|kind| *kind as u8 == byte)
     }
@@ -225,6 +233,10 @@ pub enum Frame<'b> {
     Output(Stream, Micros, Batch<'b>),
     /// Always the last.
     End(Box<Ended>),
+    /// First and only.
+    Ask(Ask),
+    /// What comes back.
+    Answer(Answer),
 }
 
 /// Why a wrapper's socket cannot be read further.
@@ -253,7 +265,7 @@ pub fn read_header(bytes: [u8; HEADER]) -> Result<(Kind, usize), ProtocolError> 
     let kind = Kind::of(kind).ok_or(ProtocolError::Kind(kind))?;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
     let most = match kind {
-        Kind::Hello | Kind::End => MAX_REPORT,
+        Kind::Hello | Kind::End | Kind::Ask | Kind::Answer => MAX_REPORT,
         Kind::Stdout | Kind::Stderr => MAX_FRAME,
     };
     if length > most { Err(ProtocolError::TooLong(length)) } else { Ok((kind, length)) }
@@ -283,6 +295,8 @@ pub fn read_payload(kind: Kind, payload: &[u8]) -> Result<Frame<'_>, ProtocolErr
         Kind::Stdout => output(Stream::Out),
         Kind::Stderr => output(Stream::Err),
         Kind::End => Ok(Frame::End(serde_json::from_slice(payload)?)),
+        Kind::Ask => Ok(Frame::Ask(serde_json::from_slice(payload)?)),
+        Kind::Answer => Ok(Frame::Answer(serde_json::from_slice(payload)?)),
     }
 }
 

@@ -5,12 +5,12 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use tokio::io::Interest;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -26,9 +26,10 @@ use crate::output::clock::Micros;
 use crate::output::split::End;
 use crate::process::reaper::{Exited, Reaper};
 use crate::process::status::WaitStatus;
+use crate::rank::gpus::{Allotment, Ask};
 use crate::rank::protocol::{
-    Carries, Ended, Frame, HEADER, Hello, Kind, MAX_FRAME, OUTPUT_HEADER, Output, output_header,
-    read_payload,
+    self, Carries, Ended, Frame, HEADER, Hello, Kind, MAX_FRAME, OUTPUT_HEADER, Output,
+    output_header, read_payload,
 };
 
 /// For a wrapper to introduce itself; it does so at once.
@@ -58,6 +59,8 @@ pub struct Outlets {
     pub launcher: mpsc::Sender<Print>,
     /// Lines for this pod's own log; none: the launcher's output is that log.
     pub pod: Option<mpsc::Sender<Print>>,
+    /// The GPUs for the ranks of this desk; none: there are none.
+    pub gpus: Arc<Mutex<Option<Allotment>>>,
 }
 
 /// Serves wrappers until `closing` is true; then those that are there, until the last has left.
@@ -93,10 +96,15 @@ async fn attend(mut stream: UnixStream, wrapper: i32, source: Source, outlets: O
         frames.push(&receive(&stream, &mut pipes).await.ok()?);
         frames.next(&mut stream).await.ok().flatten()
     });
-    let first = first.await;
-    let Ok(Some((Kind::Hello, payload))) = first else { return };
-    let hello = match read_payload(Kind::Hello, &payload) {
+    let Ok(Some((kind, payload))) = first.await else { return };
+    let hello = match read_payload(kind, &payload) {
         Ok(Frame::Hello(hello)) => hello,
+        Ok(Frame::Ask(question)) => {
+            let limit = timeout(HELLO_LIMIT, answer(&mut stream, &question, &outlets));
+            // Who does not wait for the answer does without.
+            let _ = limit.await;
+            return;
+        }
         Ok(_) => return,
         Err(error) => {
             tracing::warn!(%error, "turned a wrapper away");
@@ -107,6 +115,16 @@ async fn attend(mut stream: UnixStream, wrapper: i32, source: Source, outlets: O
         Carries::Reports => report(stream, frames, source, (wrapper, hello), &outlets).await,
         Carries::Lines => show(stream, frames, source, (&hello, payload), pipes, &outlets).await,
     }
+}
+
+/// Tells a rank its GPUs.
+async fn answer(stream: &mut UnixStream, question: &Ask, outlets: &Outlets) -> io::Result<()> {
+    let answer = {
+        let mut gpus = outlets.gpus.lock().unwrap_or_else(PoisonError::into_inner);
+        gpus.as_mut().map(|gpus| gpus.give(question)).unwrap_or_default()
+    };
+    let frame = protocol::report(Kind::Answer, &answer).map_err(io::Error::other)?;
+    stream.write_all(&frame).await
 }
 
 /// The first bytes on a connection, and the descriptors that come with them: the program's pipes.

@@ -11,9 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::devices::clock::Stamp;
-use crate::devices::report::Report as Devices;
+use crate::devices::report::{Mpi, Report as Devices};
 use crate::devices::trouble::OomKills;
-use crate::plan::Family;
 use crate::rank::protocol;
 use crate::relay::roll::Stillness;
 use crate::relay::{Report, Source};
@@ -23,17 +22,6 @@ pub const SUBSYSTEM: &str = "muster/1";
 
 /// The largest frame, bytes. A hello with devices stays far below.
 pub const MAX_FRAME: usize = 1024 * 1024;
-
-/// An MPI launcher found on a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MpiFound {
-    /// Which family it is of.
-    pub family: Family,
-    /// Its version, as it says.
-    pub version: String,
-    /// Where it lies.
-    pub path: String,
-}
 
 /// What a worker says of itself first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,7 +37,7 @@ pub struct Hello {
     #[serde(default)]
     pub muster: Option<String>,
     /// The MPI on its PATH, or none.
-    pub mpi: Option<MpiFound>,
+    pub mpi: Option<Mpi>,
     /// CPUs that it may use, by cgroup quota, cpuset and affinity.
     pub cpus: f64,
     /// Bytes of memory that it may use; none = no limit below the machine's.

@@ -11,29 +11,24 @@ use crate::devices::host::{Roots, cpus, memory};
 use crate::devices::mca_params;
 use crate::devices::mpirun;
 use crate::devices::own::own_host;
+use crate::devices::report::Report;
+use crate::devices::units::Units;
 use crate::fabric;
 use crate::plan::slots;
-use crate::ssh::control::{Hello, MpiFound};
+use crate::ssh::control::Hello;
 
 /// Bytes of a variable that a hello tells.
 const LONGEST: usize = 4096;
 
-/// A worker's hello, but for its devices and its clock. Asks the mpirun on PATH who it is, so it may take a moment.
+/// A worker's hello, but for its clock, its devices and what follows from these. Asks the mpirun on PATH
+/// who it is, so it may take a moment.
 #[must_use]
 pub fn hello(env: &Environment) -> Hello {
     let roots = Roots::default();
-    let mpi = mpirun::find(None, env.get("PATH").map(AsRef::as_ref))
-        .and_then(|path| mpirun::identify(&path))
-        .inspect_err(|error| tracing::debug!(%error, "no MPI"))
-        .ok()
-        .map(|found| MpiFound {
-            family: found.family,
-            version: found.version,
-            path: found.path.display().to_string(),
-        });
+    let mpi = mpirun::found(env.get("PATH").map(AsRef::as_ref));
     let network = network(env, mpi.as_ref().map(|mpi| Path::new(&mpi.path)));
     let cpus = cpus(&roots).map(|cpus| cpus.count);
-    let (slots, slots_from) = slots::decide(None, None, cpus);
+    let (slots, slots_from) = slots::offered(None, cpus);
     Hello {
         version: crate::VERSION.to_owned(),
         hostname: own_host().hostname,
@@ -48,6 +43,18 @@ pub fn hello(env: &Environment) -> Hello {
         network,
         devices: None,
     }
+}
+
+/// The hello with the devices of this host, and the slots that they make.
+#[must_use]
+pub fn complete(hello: &Hello, devices: Option<Report>) -> Hello {
+    let mut hello = hello.clone();
+    let gpus = devices.as_ref().and_then(Units::of).and_then(|units| units.counted());
+    if gpus.is_some() {
+        (hello.slots, hello.slots_from) = slots::offered(gpus, None);
+    }
+    hello.devices = devices.map(|report| Report { mpi: hello.mpi.clone(), ..report });
+    hello
 }
 
 /// What this environment, or a file of Open MPI's, sets of all that concerns networks: ranks that are

@@ -2,7 +2,8 @@
 //!
 //! Must not outlive the channel: wrappers that come later print by themselves, through mpirun.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::server::Msg;
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::session::Line;
 use super::{ConnectionId, Worker};
+use crate::rank::gpus::Allotment;
 use crate::relay::desk::{self, Outlets};
 use crate::relay::mux::{FromDesk, Gather, ToDesk};
 use crate::relay::printer::Print;
@@ -46,7 +48,11 @@ pub async fn serve(line: Line) {
     let (close, closing) = watch::channel(false);
     let pod = if pod_log { worker.log() } else { None };
     let (origin, roll) = (Origin(link.id.0), worker.roll(link.id));
-    let outlets = Outlets { origin, roll, reaper: worker.reaper(), reports, launcher: pieces, pod };
+    // What its hello has told: a launch is not to wait for another look.
+    let devices = worker.devices(Duration::MAX).await;
+    let gpus = Arc::new(Mutex::new(devices.as_ref().and_then(Allotment::of)));
+    let reaper = worker.reaper();
+    let outlets = Outlets { origin, roll, reaper, reports, launcher: pieces, pod, gpus };
     let desk = desk::serve(socket, outlets, closing);
     let (granted, grants) = watch::channel(window);
     let listening = async {

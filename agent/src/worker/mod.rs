@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OnceCell, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::config::env::Environment;
 use crate::config::variables::MUSTER_RANK_SOCKET;
@@ -41,6 +42,10 @@ pub mod run;
 pub mod server;
 pub mod session;
 pub mod shell;
+
+/// How old what a hello tells of devices may be: launches that follow each other need not ask a driver
+/// each time, and a GPU that was lost an hour ago must not be promised.
+pub const FRESH: Duration = Duration::from_secs(60);
 
 /// Tells the connections of one worker apart; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,7 +83,8 @@ pub const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Worker {
     access: Access,
     hello: Hello,
-    devices: OnceCell<Option<Report>>,
+    /// When it was looked what this host has, and what was seen.
+    devices: tokio::sync::Mutex<Option<(Instant, Option<Report>)>>,
     settings: Settings,
     reaper: Reaper,
     connections: AtomicU64,
@@ -125,7 +131,7 @@ impl Worker {
         Self {
             access,
             hello,
-            devices: OnceCell::new(),
+            devices: tokio::sync::Mutex::default(),
             settings,
             reaper,
             connections: AtomicU64::new(0),
@@ -151,17 +157,21 @@ impl Worker {
 
     /// What it says of itself, once its devices are known.
     pub async fn hello(&self) -> Hello {
-        Hello { devices: self.devices().await.clone(), ..self.hello.clone() }
+        hello::complete(&self.hello, self.devices(FRESH).await)
     }
 
-    /// What this host has. Asked for once, in [`collect::LIMIT`] at most, so the sooner the better.
-    pub async fn devices(&self) -> &Option<Report> {
-        let look = async || {
-            let (roots, env) = (Roots::default(), Environment::from_process());
-            let report = collect::report(&roots, &env, &self.reaper, Resolve::Nothing).await;
-            report.inspect_err(|error| tracing::warn!("failed to {error}")).ok()
-        };
-        self.devices.get_or_init(look).await
+    /// What this host has, as it was at most so long ago. Looking anew takes [`collect::LIMIT`] at most;
+    /// who comes meanwhile waits for the same look.
+    pub async fn devices(&self, age: Duration) -> Option<Report> {
+        let mut last = self.devices.lock().await;
+        if let Some((_, report)) = last.as_ref().filter(|(looked, _)| looked.elapsed() < age) {
+            return report.clone();
+        }
+        let (roots, env) = (Roots::default(), Environment::from_process());
+        let report = collect::report(&roots, &env, &self.reaper, Resolve::Nothing).await;
+        let report = report.inspect_err(|error| tracing::warn!("failed to {error}")).ok();
+        *last = Some((Instant::now(), report.clone()));
+        report
     }
 
     /// A number for a new connection.

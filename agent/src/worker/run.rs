@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{FAREWELL, Settings, Worker};
+use super::{FAREWELL, FRESH, Settings, Worker};
 use crate::exit::{Class, Failure};
 use crate::process::background::Background;
 use crate::process::end::end;
@@ -63,7 +63,7 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let worker = Arc::new(Worker::new(config.access, config.hello, config.settings, reaper));
     // Begun before anyone asks, so that nobody waits for a slow driver who comes a little later.
     let looking = Arc::clone(&worker);
-    tokio::spawn(async move { looking.devices().await.is_some() });
+    tokio::spawn(async move { looking.devices(FRESH).await.is_some() });
     let mut accepting = JoinSet::new();
     for listener in listeners {
         accepting.spawn(server::accept(listener, Arc::clone(&worker)));
@@ -116,12 +116,11 @@ fn ready_line(bound: &[String], config: &Config) -> String {
         None => "no mpirun on PATH".into(),
     };
     format!(
-        "READY muster {} worker {} on {}, {} slots ({}), {mpi}, key {}\n",
+        "READY muster {} worker {} on {}, {} CPUs, {mpi}, key {}\n",
         hello.version,
         hello.hostname,
         bound.join(" "),
-        hello.slots,
-        hello.slots_from,
+        hello.cpus,
         config.access.shown().first().map_or(Path::new("none"), JobKey::path).display()
     )
 }

@@ -116,10 +116,18 @@ fn gpu(roots: &Roots, told: &Path, index: u32, address: String) -> Gpu {
         uuid: said("GPU UUID"),
         pci: Some(address),
         minor,
+        mig: minor.filter(|minor| is_cut(roots, *minor)).map(|_| true),
         usable: why_not.is_none(),
         why_not,
         ..Gpu::default()
     }
+}
+
+/// Whether it is cut into MIG instances, which have files of their own; what they are called is for
+/// NVML to say.
+fn is_cut(roots: &Roots, minor: u32) -> bool {
+    let instances = roots.proc.join(format!("driver/nvidia/capabilities/gpu{minor}/mig"));
+    read::names(&instances).iter().any(|name| name.starts_with("gi"))
 }
 
 #[cfg(test)]
@@ -177,6 +185,8 @@ mod tests {
                 "proc/driver/nvidia/gpus/0000:0a:00.0/information",
                 "Model: NVIDIA A100\nGPU UUID: GPU-1\nDevice Minor: 1",
             ),
+            ("proc/driver/nvidia/capabilities/gpu1/mig/gi0/access", "DeviceFileMinor: 12\n"),
+            ("proc/driver/nvidia/capabilities/gpu3/mig/config", "DeviceFileMinor: 1\n"),
             ("dev/nvidia1", ""),
         ]);
         let found = gpus(&roots, &[]);
@@ -185,5 +195,6 @@ mod tests {
         assert_eq!((&found[0].uuid, found[0].usable), (&None, false));
         assert!(found[0].why_not.as_ref().unwrap().contains("/dev/nvidia3"));
         assert_eq!((found[1].uuid.as_deref(), found[1].usable), (Some("GPU-1"), true));
+        assert_eq!([found[0].mig, found[1].mig], [None, Some(true)], "one of them is cut");
     }
 }

@@ -134,6 +134,8 @@ fn host(report: &Report) -> [Vec<String>; 2] {
     fact("rdma_cm", (!report.rdma.devices.is_empty()).then(|| access(report.rdma.cm)));
     fact("GPUDirect", gpudirect(report));
     fact("NVIDIA", nvidia(report));
+    let mpi = report.mpi.as_ref();
+    fact("MPI", mpi.map(|mpi| format!("{} {} ({})", mpi.family, mpi.version, mpi.path)));
     let set = report.gpus.variables.iter().map(|(name, value)| format!("{name}={value}"));
     fact("set", Some(list(set)));
     [names, values]

@@ -41,10 +41,14 @@ pi-worker-0.pi   4      -    -     10.0.0.1
 fd77::5          2      -    -     fd77::5, fd77::6
 pi-worker-10.pi  -      8    2222  not found: no such name (asked for pi-worker-10.pi.svc.cluster.local.)
 ";
-    assert_eq!(render(Format::Table, &source(), &job()), expected);
+    let note = "slots not listed: `muster launch` takes --slots, else the host's GPUs or MIG \
+                instances, else its CPU limit, and says which\n";
+    assert_eq!(render(Format::Table, &source(), &job()), format!("{expected}{note}"));
     let expected = "hosts from --hosts\nHOST  SLOTS  ADDRESSES\na     -      10.0.0.1\n";
     let one = located(hostfile::parse_list("a").unwrap());
-    assert_eq!(render(Format::Table, &Source::HostsFlag, &one), expected);
+    assert_eq!(render(Format::Table, &Source::HostsFlag, &one), format!("{expected}{note}"));
+    let two = located(hostfile::parse_list("a:2").unwrap());
+    assert!(render(Format::Table, &Source::HostsFlag, &two).ends_with("a     2      10.0.0.1\n"));
 }
 
 #[test]

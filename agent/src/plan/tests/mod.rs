@@ -28,6 +28,7 @@ fn request(family: Family) -> Request {
         wrapper: Vec::new(),
         uid: 1000,
         local_cpus: 2,
+        local_slots: (2, "CPU limit of 2".into()),
         interface: Some("eth0".into()),
         fabric: Fabric::default(),
         hosts_from_flag: false,
