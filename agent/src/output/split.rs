@@ -165,7 +165,10 @@ impl<'b> Iterator for Lines<'b> {
 #[derive(Debug)]
 pub struct Splitter {
     rule: Rule,
-    buffer: Box<[u8]>,
+    /// As much of it as was needed so far: a rank that writes little costs little.
+    buffer: Vec<u8>,
+    /// What it may grow to.
+    most: usize,
     /// What is held: from here …
     start: usize,
     /// … to here.
@@ -179,8 +182,8 @@ impl Splitter {
     #[must_use]
     pub fn new(rule: Rule) -> Self {
         let rule = Rule { max_line: rule.max_line.max(Rule::LEAST), ..rule };
-        let size = rule.max_line.saturating_mul(2).saturating_add(READ);
-        Self { rule, buffer: vec![0; size].into_boxed_slice(), start: 0, end: 0, searched: 0 }
+        let most = rule.max_line.saturating_mul(2).saturating_add(READ);
+        Self { rule, buffer: Vec::new(), most, start: 0, end: 0, searched: 0 }
     }
 
     /// Its rule.
@@ -200,8 +203,11 @@ impl Splitter {
             self.searched -= self.start;
             self.start = 0;
         }
-        let room = (self.buffer.len() - self.end).min(READ);
-        &mut self.buffer[self.end..self.end + room]
+        let until = (self.end + READ).min(self.most);
+        if self.buffer.len() < until {
+            self.buffer.resize(until, 0);
+        }
+        &mut self.buffer[self.end..until]
     }
 
     /// Takes in what was put into the space, and gives it back for whoever wants it unsplit.
