@@ -51,9 +51,10 @@ fn looks_again(host: &Host, before: &Look) {
 }
 
 /// What stderr says of a job that goes well, line by line.
-const SAID: [&str; 4] = [
+const SAID: [&str; 5] = [
     "muster: 2 hosts from /etc/mpi/hostfile ",
     "muster: 2/2 workers ready",
+    "muster: 2 slots: 1 on each of pi-worker-0, pi-worker-1 (hostfile)",
     "muster: fabric: TCP over eth0 (10.77.0.0/16",
     "muster: 2 ranks run: pi-worker-0 x 1, pi-worker-1 x 1",
 ];
