@@ -371,12 +371,12 @@ impl Dispatch {
         let idlest = self.still.iter().max_by_key(|(_, still)| still.idle_ms);
         match idlest {
             Some((host, Still { rank, idle_ms, .. })) if silent && long(*idle_ms) => {
-                let (rank, seconds) = (*rank, idle_ms / 1000);
+                let (host, rank, seconds) = (host.clone(), *rank, idle_ms / 1000);
                 let words = format!(
                     "no rank has written for {} s, and rank {rank} on {host} does not compute",
                     limit.as_secs()
                 );
-                self.stop(Cause::Stalled { rank, seconds }, words)
+                self.stop(Cause::Stalled { host, rank, seconds }, words)
             }
             _ => Vec::new(),
         }

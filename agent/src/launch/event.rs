@@ -178,7 +178,9 @@ pub enum Cause {
     Misplaced(String),
     /// No rank made progress.
     Stalled {
-        /// The one that stands out.
+        /// The host of the rank that stands out.
+        host: HostName,
+        /// That rank.
         rank: u32,
         /// For how long it has used no CPU time, seconds.
         seconds: u64,

@@ -220,8 +220,9 @@ impl Witness {
                     hint: None,
                 });
             }
-            Some(Cause::Stalled { rank, seconds }) => {
-                facts.stall = Some(Stall { seconds: *seconds, rank: Some(*rank) });
+            Some(Cause::Stalled { host, rank, seconds }) => {
+                let host = Some(host.short().to_owned());
+                facts.stall = Some(Stall { seconds: *seconds, rank: Some(*rank), host });
             }
         }
         facts.ranks = self.ranks;

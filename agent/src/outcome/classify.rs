@@ -76,7 +76,7 @@ fn judge(facts: &Facts, rules: &Arc<Rules>) -> Case {
             rank_case(rank, &own, facts)
         }
         (_, Some(event)) => Case::host(event),
-        _ => match facts.stall {
+        _ => match &facts.stall {
             Some(stall) => Case::stall(stall, &facts.ranks),
             None => text_case(facts, rules),
         },

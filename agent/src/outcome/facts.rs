@@ -205,12 +205,14 @@ impl From<&dyn Explain> for StageFailure {
 }
 
 /// What `--stall-timeout` saw.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Stall {
     /// Seconds without output and without CPU time on any rank.
     pub seconds: u64,
-    /// The rank that was last to show a sign of life, where one stands out.
+    /// The rank that was the first to fall silent, where one stands out.
     pub rank: Option<u32>,
+    /// Its host, by its short name.
+    pub host: Option<String>,
 }
 
 /// What PyTorch's elastic agent keeps of the first exception of a rank.

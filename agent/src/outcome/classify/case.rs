@@ -111,10 +111,13 @@ impl Case {
     }
 
     /// Nothing moved.
-    pub(super) fn stall(stall: Stall, ranks: &[RankEnd]) -> Self {
+    pub(super) fn stall(stall: &Stall, ranks: &[RankEnd]) -> Self {
         let of = |rank| ranks.iter().find(|end| end.rank == rank).map(RankEnd::culprit);
-        let alone = |rank| Culprit { rank: Some(rank), ..Culprit::default() };
-        let culprit = stall.rank.map(|rank| of(rank).unwrap_or(alone(rank))).unwrap_or_default();
+        // Whom the end of the job has overtaken is known by its number and host alone.
+        let alone =
+            |rank| Culprit { rank: Some(rank), host: stall.host.clone(), ..Culprit::default() };
+        let culprit =
+            stall.rank.map(|rank| of(rank).unwrap_or_else(|| alone(rank))).unwrap_or_default();
         let what = format!("No rank wrote a line or used CPU time for {} s.", stall.seconds);
         let then = match stall.rank {
             Some(rank) => format!("Rank {rank} was the first to fall silent."),
