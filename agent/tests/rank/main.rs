@@ -7,18 +7,14 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use muster::output::Stream;
-use muster::output::split::End;
-use muster::process::status::WaitStatus;
-use muster::rank::gpus::{Answer, Ask, GpuBind};
-use muster::rank::protocol::{Carries, Frame, HEADER, Kind, read_header, read_payload, report};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+mod worker;
 
 /// The wrapper of rank 3 of 16 with these flags, around a shell script.
 fn rank(flags: &[&str], script: &str) -> Command {
@@ -408,188 +404,6 @@ fn files_have_a_bound() {
     let numbers: Vec<u32> = (old + &new).lines().map(|line| line.parse().unwrap()).collect();
     assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1));
     assert_eq!(numbers.last(), Some(&29999));
-}
-
-/// Everything that a wrapper says on one of its connections.
-struct Heard {
-    output: Vec<(Stream, Vec<u8>, End)>,
-    ended: Option<muster::rank::protocol::Ended>,
-    hello: muster::rank::protocol::Hello,
-}
-
-/// The reports and the lines of one wrapper.
-fn listen(listener: &UnixListener) -> (Heard, Heard) {
-    let (reports, _) = listener.accept().unwrap();
-    let (lines, _) = listener.accept().unwrap();
-    let lines = std::thread::spawn(move || hear(lines));
-    let reports = hear(reports);
-    let lines = lines.join().unwrap();
-    assert_eq!((reports.hello.carries, lines.hello.carries), (Carries::Reports, Carries::Lines));
-    (reports, lines)
-}
-
-fn hear(mut socket: UnixStream) -> Heard {
-    let (mut output, mut ended, mut hello) = (Vec::new(), None, None);
-    let mut header = [0; HEADER];
-    while socket.read_exact(&mut header).is_ok() {
-        let (kind, length) = read_header(header).unwrap();
-        let mut payload = vec![0; length];
-        socket.read_exact(&mut payload).unwrap();
-        match read_payload(kind, &payload).unwrap() {
-            Frame::Hello(first) => hello = Some(*first),
-            Frame::Output(stream, _, batch) => {
-                output.push((stream, batch.bytes.to_vec(), batch.end))
-            }
-            Frame::End(last) => ended = Some(*last),
-            Frame::Ask(_) | Frame::Answer(_) => unreachable!("a question on this connection"),
-        }
-    }
-    Heard { output, ended, hello: hello.unwrap() }
-}
-
-#[test]
-fn the_worker_hears_everything() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
-    let listener = UnixListener::bind(&path).unwrap();
-    let script = "echo out; i=0; while [ $i -lt 60 ]; do echo err $i >&2; i=$((i+1)); done; \
-                  printf half; kill -USR2 $$";
-    let child = rank(&["--tag=json"], script).env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
-    let (reports, heard) = listen(&listener);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.stdout.is_empty() && output.stderr.is_empty());
-    let identity = heard.hello.identity.unwrap();
-    assert_eq!((identity.rank, identity.host.as_str()), (3, "w1"));
-    let of = |stream: Stream| {
-        let mine = heard.output.iter().filter(|(from, ..)| *from == stream);
-        mine.flat_map(|(_, bytes, _)| bytes.clone()).collect::<Vec<u8>>()
-    };
-    assert_eq!(text(&of(Stream::Out)), "out\nhalf");
-    assert_eq!(text(&of(Stream::Err)).lines().count(), 60);
-    assert!(heard.output.iter().any(|(_, bytes, end)| bytes == b"half" && *end == End::Eof));
-    let ended = reports.ended.unwrap();
-    assert_eq!(ended.status, WaitStatus::Signaled { signal: 12, core: false });
-    assert_eq!(
-        ended.stderr.lines().collect::<Vec<_>>(),
-        (10..60).map(|i| format!("err {i}")).collect::<Vec<_>>()
-    );
-    assert!(ended.max_rss_kib > 0 && ended.wall_us > 0);
-}
-
-/// The wrapper of the second of two ranks on a host, whose program says what it sees.
-fn asking(flags: &[&str], path: &std::path::Path) -> Command {
-    let script = "echo ${CUDA_VISIBLE_DEVICES-all} ${UCX_NET_DEVICES-any}";
-    let mut command = rank(&[&["--tag=none", "--output=mpirun"], flags].concat(), script);
-    for name in ["CUDA_VISIBLE_DEVICES", "UCX_NET_DEVICES", "MUSTER_GPU_BIND"] {
-        command.env_remove(name);
-    }
-    command.env("MPI_LOCALRANKID", "1").env("MPI_LOCALNRANKS", "2").env("MUSTER_RANK_SOCKET", path);
-    command
-}
-
-/// Answers the question on a connection, as a worker would that has this for the rank.
-fn answer(mut socket: UnixStream, set: &[(&str, &str)]) -> Ask {
-    let mut header = [0; HEADER];
-    socket.read_exact(&mut header).unwrap();
-    let (kind, length) = read_header(header).unwrap();
-    let mut payload = vec![0; length];
-    socket.read_exact(&mut payload).unwrap();
-    let Frame::Ask(ask) = read_payload(kind, &payload).unwrap() else {
-        unreachable!("no question")
-    };
-    let set = set.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    let told = Answer { set, ..Answer::default() };
-    socket.write_all(&report(Kind::Answer, &told).unwrap()).unwrap();
-    ask
-}
-
-#[test]
-fn the_worker_tells_a_rank_its_gpus() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
-    let listener = UnixListener::bind(&path).unwrap();
-    let own = [("CUDA_VISIBLE_DEVICES", "GPU-b"), ("UCX_NET_DEVICES", "mlx5_1:1")];
-    for (flags, ucx, expected, bind) in [
-        (&[][..], None, "GPU-b mlx5_1:1\n", GpuBind::Auto),
-        (&["--gpu-bind=numa"], Some("mlx5_0:1"), "GPU-b mlx5_0:1\n", GpuBind::Numa),
-    ] {
-        let mut command = asking(flags, &path);
-        command.envs(ucx.map(|device| ("UCX_NET_DEVICES", device)));
-        let child = command.spawn().unwrap();
-        let ask = answer(listener.accept().unwrap().0, &own);
-        assert_eq!((ask.bind, ask.local_rank, ask.local_size), (bind, 1, Some(2)));
-        assert!(ask.cpus.is_some_and(|cpus| cpus.starts_with(|c: char| c.is_ascii_digit())));
-        hear(listener.accept().unwrap().0);
-        let output = child.wait_with_output().unwrap();
-        assert_eq!((text(&output.stdout), text(&output.stderr)), (expected, ""));
-    }
-    // Nobody is asked where somebody has chosen: the first to connect are the reports.
-    for (name, flag) in [("CUDA_VISIBLE_DEVICES", "--gpu-bind=auto"), ("X", "--gpu-bind=none")] {
-        let child = asking(&[flag], &path).env(name, "7").spawn().unwrap();
-        let heard = hear(listener.accept().unwrap().0);
-        assert_eq!(heard.hello.carries, Carries::Reports);
-        let expected = if name == "X" { "all any\n" } else { "7 any\n" };
-        assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);
-    }
-    // A worker of another version closes the connection; the program runs as it would without one.
-    let child = asking(&[], &path).spawn().unwrap();
-    drop(listener.accept().unwrap());
-    hear(listener.accept().unwrap().0);
-    assert!(child.wait_with_output().unwrap().status.success());
-}
-
-#[test]
-fn a_worker_that_does_not_answer_holds_a_rank_up_for_a_limited_time() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
-    let listener = UnixListener::bind(&path).unwrap();
-    let begun = Instant::now();
-    let child = asking(&[], &path).env("PMI_RANK", "0").spawn().unwrap();
-    let silent = listener.accept().unwrap();
-    hear(listener.accept().unwrap().0);
-    let output = child.wait_with_output().unwrap();
-    drop(silent);
-    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert_eq!(text(&output.stdout), "all any\n");
-    assert!(text(&output.stderr).contains("did not answer in time"), "{output:?}");
-}
-
-#[test]
-fn reports_alone_go_to_the_worker_when_mpirun_has_the_lines() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
-    let listener = UnixListener::bind(&path).unwrap();
-    let mut command = rank(&["--output=mpirun", "--tag=none"], "echo out; echo why >&2; exit 9");
-    let child = command.env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
-    let heard = hear(listener.accept().unwrap().0);
-    assert!(heard.output.is_empty());
-    assert_eq!(heard.ended.unwrap().stderr, "why\n");
-    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "out\n");
-}
-
-#[test]
-fn without_a_worker_lines_go_where_they_always_went() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
-    let output = rank(&["--tag=none"], "echo a").env("MUSTER_RANK_SOCKET", &path).output().unwrap();
-    assert_eq!(text(&output.stdout), "a\n");
-    // One that goes away in the middle hands over to the wrapper's own stdout.
-    let listener = UnixListener::bind(&path).unwrap();
-    let script = "echo a; read x; i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); done";
-    let mut command = rank(&["--tag=short"], script);
-    let mut child = command.env("MUSTER_RANK_SOCKET", &path).stdin(Stdio::piped()).spawn().unwrap();
-    let (reports, _) = listener.accept().unwrap();
-    let (mut socket, _) = listener.accept().unwrap();
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"a\n") {
-        let mut byte = [0];
-        socket.read_exact(&mut byte).unwrap();
-        seen.push(byte[0]);
-    }
-    drop((reports, socket));
-    child.stdin.take().unwrap().write_all(b"\n").unwrap();
-    let expected: String = (0..1000).map(|i| format!("[ 3] {i}\n")).collect();
-    assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);
 }
 
 #[test]
