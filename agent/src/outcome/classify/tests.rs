@@ -217,9 +217,10 @@ fn without_a_failed_rank() {
     assert_eq!(of(&facts(Some(WaitStatus::Exited(213)))).code, 80);
     assert_eq!(of(&facts(Some(WaitStatus::Exited(1)))).code, 1);
     assert_eq!(of(&facts(Some(signal(15)))).code, 143);
-    let stall = Some(Stall { seconds: 60, rank: Some(3), host: None });
+    let stall = Some(Stall { seconds: 60, rank: Some(3), host: Some("w3".into()) });
     let verdict = of(&Facts { stall, ..Facts::default() });
-    assert_eq!((verdict.class, verdict.culprit.rank), (Class::Stalled, Some(3)));
+    let Culprit { rank: silent, host, .. } = verdict.culprit;
+    assert_eq!((verdict.class, silent, host.as_deref()), (Class::Stalled, Some(3), Some("w3")));
     let ranks = vec![rank(2, "w2", WaitStatus::Exited(1), 1, "")];
     assert_eq!(
         of(&Facts { ranks, elastic: vec![elastic], ..Facts::default() }).class,
