@@ -147,8 +147,11 @@ pub fn run(
         }
     };
     let pipes = program.pipes.each_ref().map(AsRawFd::as_raw_fd);
-    let lines = if by_worker && reports.is_some() { link(Carries::Lines, &pipes) } else { None };
-    let shown = chosen || (in_pod && lines.is_some());
+    // A connection that is closed again would tell the worker that we are killed: it reads the pipes then.
+    let lines = (by_worker && reports.is_some() && (chosen || in_pod))
+        .then(|| link(Carries::Lines, &pipes))
+        .flatten();
+    let shown = chosen || lines.is_some();
     let mut outlet =
         Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });
     let exit = pump::run(program, &signals, &mut outlet);

@@ -243,10 +243,12 @@ async fn show(
                 outlets.roll.wrote();
                 wanted = send(Part::Frame(kind, payload)).await;
             }
-            Ok(_) => break,
+            Ok(None) => break,
+            // It lives, and reads its pipes itself.
+            Ok(Some(_)) => wanted = false,
             Err(error) => {
                 tracing::warn!(%error, "turned a wrapper away");
-                break;
+                wanted = false;
             }
         }
     }

@@ -158,16 +158,21 @@ fn a_worker_that_does_not_answer_holds_a_rank_up_for_a_limited_time() {
 }
 
 #[test]
-fn reports_alone_go_to_the_worker_when_mpirun_has_the_lines() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("socket");
-    let listener = UnixListener::bind(&path).unwrap();
-    let mut command = rank(&["--output=mpirun", "--tag=none"], "echo out; echo why >&2; exit 9");
-    let child = command.env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
-    let heard = hear(listener.accept().unwrap().0);
-    assert!(heard.output.is_empty());
-    assert_eq!(heard.ended.unwrap().stderr, "why\n");
-    assert_eq!(text(&child.wait_with_output().unwrap().stdout), "out\n");
+fn reports_alone_go_to_the_worker_when_mpirun_or_nobody_has_the_lines() {
+    for (flag, expected) in [("--output=mpirun", "out\n"), ("--ranks=0", "")] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut command = rank(&[flag, "--tag=none"], "echo out; echo why >&2; exit 9");
+        let child = command.env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
+        let heard = hear(listener.accept().unwrap().0);
+        assert!(heard.output.is_empty());
+        assert_eq!(heard.ended.unwrap().stderr, "why\n");
+        assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);
+        // A worker that got the program's pipes and then nothing more would read them itself.
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
 }
 
 #[test]
