@@ -66,3 +66,18 @@ fn the_soft_limit_on_open_files_does_not_limit_the_hosts() {
     assert!(output.success(), "{output:?}");
     assert_eq!(ranks_by_host(&output.stdout, 8).len(), 8, "{output:?}");
 }
+
+/// The script of `examples/mpi4py`, whose wheel loads whichever MPI it finds.
+#[test]
+fn python_s_mpi4py() {
+    let python = lab::mpi::cache().join("mpi4py/bin/python3").display().to_string();
+    let script = format!("{}/../examples/mpi4py/pi.py", env!("CARGO_MANIFEST_DIR"));
+    for install in [Install::OpenMpi4, Install::OpenMpi5, Install::Mpich5, Install::IntelMpi] {
+        let cluster = Cluster::start(&MpiJob::new("pi", install, 2).unwrap().slots(2));
+        let command = run_muster(["launch", "--tag=none", "--", &python, &script]);
+        let output = cluster.launcher.run(command, LONG).unwrap();
+        assert!(output.success(), "{install:?}: {output:?}");
+        assert!(output.stdout.contains("pi is about 3.141592654"), "{install:?}: {output:?}");
+        assert_eq!(ranks_by_host(&output.stdout, 4).len(), 2, "{install:?}: {output:?}");
+    }
+}
