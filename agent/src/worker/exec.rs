@@ -27,7 +27,7 @@ const STDERR: u32 = 1;
 
 /// Runs `command` and closes the channel when it has ended; ends it when the peer goes away first.
 pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
-    let Line { link, mut read, write, handle, gauge } = line;
+    let Line { link, mut read, write, handle, gauge, .. } = line;
     let id = link.id;
     let _untold = link.worker.untold();
     let child = match link.worker.start(id, &command, &env) {
