@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::{ConnectionId, Worker, control, exec, lines};
 use crate::relay::mux;
 use crate::ssh::control::SUBSYSTEM;
+use crate::ssh::credit::{self, Credit};
 use crate::ssh::wire::{Brake, Gauge};
 
 /// Channels that one connection may have open at a time; a launcher needs one for control and one
@@ -49,6 +50,8 @@ struct Asked {
     variables: Vec<(String, String)>,
     /// Of names and values, refused ones too.
     bytes: usize,
+    /// Whether, and how much, the client lets the command say; none: as much as it likes.
+    credit: Option<Arc<Credit>>,
     /// Something runs there, or is about to.
     taken: bool,
 }
@@ -56,6 +59,13 @@ struct Asked {
 impl Asked {
     /// Takes a variable for the command to come, or refuses it.
     fn variable(&mut self, name: &str, value: &str, worker: &Worker) -> bool {
+        if name == credit::CONSUMED {
+            return match &self.credit {
+                Some(credit) => credit.consumed(value),
+                None if self.taken => false,
+                None => self.credit.get_or_insert_default().consumed(value),
+            };
+        }
         self.bytes += name.len() + value.len();
         let fits = self.variables.len() < MAX_VARIABLES && self.bytes <= MAX_VARIABLE_BYTES;
         let taken = fits && worker.accepts_variable(name);
@@ -266,8 +276,8 @@ impl Line {
         while let Some(message) = self.read.wait().await {
             match message {
                 ChannelMsg::Exec { command, .. } => {
-                    let env = self.variables();
-                    return exec::serve(self, command, env).await;
+                    let (env, credit) = self.asked();
+                    return exec::serve(self, command, env, credit).await;
                 }
                 ChannelMsg::RequestSubsystem { name, .. } if name == SUBSYSTEM => {
                     return control::serve(self).await;
@@ -285,9 +295,9 @@ impl Line {
         }
     }
 
-    /// The variables for the command.
-    fn variables(&self) -> Vec<(String, String)> {
+    /// The variables for the command, and how much it may say.
+    fn asked(&self) -> (Vec<(String, String)>, Option<Arc<Credit>>) {
         let mut asked = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut asked.variables)
+        (std::mem::take(&mut asked.variables), asked.credit.clone())
     }
 }
