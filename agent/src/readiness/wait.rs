@@ -189,6 +189,12 @@ impl<L: Lookup + Sync> Attempt<L> {
         loop {
             match self.once().await {
                 Ok(ready) => return (self.index, ready),
+                Err(HostState::Absent(words)) => {
+                    self.tell(HostState::Absent(words)).await;
+                    self.resolver.news(&self.host.name).await;
+                    pause = PAUSE.0;
+                    continue;
+                }
                 Err(state) => self.tell(state).await,
             }
             let jitter = rand::rng().random_range(0.75..1.25);
@@ -215,6 +221,7 @@ impl<L: Lookup + Sync> Attempt<L> {
             match error.class() {
                 Class::Config => HostState::Unresolvable(words),
                 _ if error.is_absence() => HostState::Absent(words),
+                _ if error.is_half_known() => HostState::HalfKnown(words),
                 _ => HostState::NoName(words),
             }
         })?;
