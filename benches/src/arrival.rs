@@ -2,7 +2,8 @@
 //! DNS less.
 //!
 //! Workers serve from the start; what comes, one after the other, is their names, behind a cache that keeps
-//! "no such name" as CoreDNS does. Must not look at what came before the last of them.
+//! answers as CoreDNS's does: "no such name", and addresses too, the Service's among them. Must not look at what
+//! came before the last of them.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -22,7 +23,13 @@ pub(crate) struct Args {
     /// Numbers of workers [default: 16,64]
     #[arg(long, value_delimiter = ',')]
     pub(crate) workers: Vec<usize>,
+    /// Seconds for which the cache keeps addresses
+    #[arg(long, default_value_t = POSITIVE)]
+    pub(crate) positive: u64,
 }
+
+/// As CoreDNS's kubernetes plugin has it unless it is told otherwise, in seconds.
+pub(crate) const POSITIVE: u64 = 5;
 
 /// From the last name to the first rank, at most.
 const LIMIT: Duration = Duration::from_secs(150);
@@ -30,6 +37,10 @@ const LIMIT: Duration = Duration::from_secs(150);
 /// From the first name to the last, and how long "no such name" is kept.
 const SPREAD: Duration = Duration::from_secs(20);
 const NEGATIVE: Duration = Duration::from_secs(30);
+
+/// By how much later the last name comes in each round: the moment must not be always the same within the
+/// time for which the cache keeps an answer.
+const LATER: Duration = Duration::from_millis(1700);
 
 /// How a job's start is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -69,14 +80,17 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         FileSpec::new("/etc/bench/arrival.sh", include_str!("arrival.sh")),
         FileSpec::new("/etc/bench/arrival.py", include_str!("arrival.py")),
     ];
+    let positive = Duration::from_secs(args.positive);
     let mut text = String::new();
     writeln!(text, "| workers | who waits | s | times muster's | DNS queries | times muster's |")?;
     writeln!(text, "|---|---|---|---|---|---|")?;
     for count in counts {
         let site = Site::up(&args.common, Install::OpenMpi4, count, 1, &files)?;
         let mut turns = WAYS.map(|_| Vec::new());
-        for _ in 0..args.common.rounds(3) {
+        for round in 0..args.common.rounds(3) {
+            let spread = spread + LATER * u32::try_from(round)?;
             for (way, turns) in WAYS.iter().zip(&mut turns) {
+                site.dns().cache_positive(Some(positive));
                 turns.push(way.turn(&site, spread, negative)?);
             }
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Edns, Message, ResponseCode};
+use hickory_proto::op::{Edns, Message, Metadata, ResponseCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, oneshot};
@@ -134,6 +134,10 @@ fn respond(shared: &Mutex<Shared>, bytes: &[u8], from: IpAddr, over_tcp: bool) -
     }
     if shared.paused {
         return None;
+    }
+    if shared.failing.contains(&question.query_type()) {
+        let Metadata { id, op_code, .. } = request.metadata;
+        return Message::error_msg(id, op_code, ResponseCode::ServFail).to_vec().ok();
     }
     let answer = shared.zone.answer(question.name(), question.query_type(), now);
     let truncate = shared.truncate && !over_tcp;
