@@ -63,9 +63,14 @@ const WAYS: [Way; 3] = [
 struct Turn {
     /// Seconds from the last name to the first rank.
     wall: f64,
-    /// DNS queries of the launcher.
+    /// DNS queries of the launcher until all workers were there.
     queries: f64,
+    /// The same to the end of the job: mpirun resolves every host of its hostfile anew, whoever has waited.
+    all: f64,
 }
+
+/// What a loop says when it has done waiting.
+const WAITED: &str = "waited for all";
 
 /// Measures and gives the table.
 pub(crate) fn measure(args: &Args) -> Result<String> {
@@ -82,8 +87,11 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     ];
     let positive = Duration::from_secs(args.positive);
     let mut text = String::new();
-    writeln!(text, "| workers | who waits | s | times muster's | DNS queries | times muster's |")?;
-    writeln!(text, "|---|---|---|---|---|---|")?;
+    writeln!(
+        text,
+        "| workers | who waits | s | times muster's | DNS queries | times muster's | mpirun's too |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|")?;
     for count in counts {
         let site = Site::up(&args.common, Install::OpenMpi4, count, 1, &files)?;
         let mut turns = WAYS.map(|_| Vec::new());
@@ -104,12 +112,13 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
             let [wall, queries] = [|turn: &Turn| turn.wall, |turn: &Turn| turn.queries];
             writeln!(
                 text,
-                "| {count} | {} | {:.2} | {:.1} | {:.0} | {:.1} |",
+                "| {count} | {} | {:.2} | {:.1} | {:.0} | {:.1} | {:.0} |",
                 way.name(),
                 typical(wall),
                 times(wall),
                 typical(queries),
                 times(queries),
+                typical(|turn| turn.all),
             )?;
         }
     }
@@ -138,7 +147,7 @@ impl Way {
             Self::Loop { wait, .. } => site.mpirun(
                 "/usr/bin/ssh",
                 Ssh::Fast.options(),
-                &format!("{wait} && exec $MPIRUN -n {hosts} hostname"),
+                &format!("{wait} && echo {WAITED} >&2 && exec $MPIRUN -n {hosts} hostname"),
             ),
         };
         let job = site.launcher.spawn(cmd)?;
@@ -149,13 +158,22 @@ impl Way {
             site.workers[index].publish()?;
         }
         let last = Instant::now();
+        let complete = match self {
+            Self::Muster => format!("{hosts}/{hosts} workers ready"),
+            Self::Loop { .. } => WAITED.to_owned(),
+        };
+        job.wait_for_line(&complete, LIMIT)?;
+        let waited = Instant::now();
         job.wait_for("a rank's line", LIMIT, is_of_rank)?;
         let wall = last.elapsed().as_secs_f64();
         job.wait(LIMIT)?;
         let from = site.launcher.address();
-        let queries = dns.queries().iter().filter(|query| query.from == from).count() as f64;
-        eprintln!("{}: {hosts} workers: {wall:.2} s, {queries} queries", self.name());
-        Ok(Turn { wall, queries })
+        let queries = dns.queries();
+        let own = || queries.iter().filter(|query| query.from == from);
+        let all = own().count() as f64;
+        let queries = own().filter(|query| query.when <= waited).count() as f64;
+        eprintln!("{}: {hosts} workers: {wall:.2} s, {queries} of {all} queries", self.name());
+        Ok(Turn { wall, queries, all })
     }
 }
 

@@ -215,7 +215,7 @@ impl<L: Lookup + Sync> Attempt<L> {
         if self.own.is_named(&self.host.name) {
             return Ok(here());
         }
-        // The address is asked for anew each time: a pod that was moved has another one.
+        // Asked for in each attempt: a pod that was moved has another address.
         let addresses = self.resolver.lookup(&self.host.name).await.map_err(|error| {
             let words = error.to_string();
             match error.class() {
