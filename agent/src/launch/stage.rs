@@ -32,6 +32,7 @@ use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
 use crate::output::Returns;
 use crate::plan::{self, Fabric, Family, Plan, PlanHost, Request};
+use crate::process::limits::raise_open_files;
 use crate::rank::protocol::Output;
 use crate::rank::{self, Color};
 use crate::readiness::callback;
@@ -50,6 +51,7 @@ pub async fn gather(
     reach: &Reach,
     own: &Arc<OwnHost>,
 ) -> Result<Vec<Ready>, Failure> {
+    raise_open_files();
     let services = Resolver::from_system();
     let deadline = Instant::now() + reach.patience.total;
     let specs = loop {
