@@ -109,6 +109,7 @@ mod tests {
     use super::*;
 
     const SERVICE: &str = "pi.default.svc.cluster.local";
+    const NONE: [IpAddr; 0] = [];
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
@@ -128,13 +129,13 @@ mod tests {
         assert!(!pods.answered([ip(1), ip(2)]), "in another order");
         assert_eq!(pods.nameless(Duration::ZERO), [ip(2)]);
         assert_eq!(pods.addresses_of(&full("w-0")), [ip(1)]);
-        assert_eq!(pods.addresses_of(&full("w-1")), [ip(0); 0]);
+        assert_eq!(pods.addresses_of(&full("w-1")), NONE);
         assert!(
             pods.are_named_below(SERVICE) && !pods.are_named_below("default.svc.cluster.local")
         );
         assert!(!pods.are_all_named());
         pods.name(ip(2), Vec::new(), Duration::ZERO);
-        assert_eq!(pods.nameless(RENEW / 2), [ip(0); 0], "without a name, but asked for");
+        assert_eq!(pods.nameless(RENEW / 2), NONE, "without a name, but asked for");
         assert_eq!(pods.nameless(RENEW), [ip(2)]);
         assert!(!pods.are_all_named());
     }
@@ -146,7 +147,7 @@ mod tests {
         pods.name(ip(1), vec![full("w-0")], Duration::ZERO);
         assert!(pods.answered([ip(9)]));
         pods.name(ip(1), vec![full("w-0")], Duration::ZERO);
-        assert_eq!(pods.addresses_of(&full("w-0")), [ip(0); 0], "late news of what has gone");
+        assert_eq!(pods.addresses_of(&full("w-0")), NONE, "late news of what has gone");
         pods.name(ip(9), vec![full("w-0")], Duration::ZERO);
         assert_eq!(pods.addresses_of(&full("w-0")), [ip(9)]);
     }
@@ -158,7 +159,7 @@ mod tests {
         pods.name(ip(1), vec![full("w-0")], Duration::ZERO);
         pods.name(ip(2), vec![full("w-1")], Duration::ZERO);
         pods.renew(&full("w-0"), RENEW / 2);
-        assert_eq!(pods.nameless(Duration::ZERO), [ip(0); 0]);
+        assert_eq!(pods.nameless(Duration::ZERO), NONE);
         pods.renew(&full("w-0"), RENEW);
         assert_eq!(pods.nameless(Duration::ZERO), [ip(1)], "that of another host stays");
     }
