@@ -4,11 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lab::dns::RecordType;
+use lab::dns::{Dns, RecordType};
 use lab::{Cmd, Host, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc, Signal};
 use muster_tests::{Cluster, LONG, ranks_by_host, run_muster};
 
@@ -192,22 +192,107 @@ fn sigterm_ends_the_wait_at_once() {
     assert_eq!(lab::code(status), 143, "{}", launch.tail());
 }
 
+/// What was asked, one way of saying it a question, sorted and each once.
+fn asked(dns: &Dns, from: &Host) -> Vec<String> {
+    let from = IpAddr::from(from.address());
+    let queries = dns.queries().into_iter().filter(|query| query.from == from);
+    queries.map(|query| format!("{} {}", query.name, query.kind)).collect()
+}
+
+fn for_workers(asked: &[String]) -> Vec<&String> {
+    asked.iter().filter(|question| question.starts_with("pi-worker-")).collect()
+}
+
 #[test]
-fn dns_is_asked_once_for_each_host_once_the_suffix_is_known() {
+fn dns_is_asked_once_for_the_service_and_once_for_each_pod() {
     let cluster = Cluster::start(&MpiJob::new("pi", Install::OpenMpi4, 4).unwrap());
     let dns = cluster.lab.dns();
     dns.clear_queries();
     let output = cluster.launcher.run(run_muster(["wait"]), LONG).unwrap();
     assert!(output.success(), "{output:?}");
-    let queries = dns.queries();
-    let asked = |worker: usize, kind: RecordType| {
-        let name = format!("pi-worker-{worker}.");
-        queries.iter().filter(|query| query.kind == kind && query.name.starts_with(&name)).count()
-    };
-    for kind in [RecordType::A, RecordType::AAAA] {
-        let mut counts: Vec<usize> = (0..4).map(|worker| asked(worker, kind)).collect();
-        counts.sort_unstable();
-        // Whoever is first walks the search list; the cluster's domain is its third entry.
-        assert_eq!(counts, [1, 1, 1, 3], "{kind}: {queries:#?}");
+    let asked = asked(dns, &cluster.launcher);
+    let of = |kind: &str| asked.iter().filter(|question| question.ends_with(kind)).count();
+    // The launcher is behind the Service, too.
+    assert_eq!((of(" PTR"), asked.len() - of(" PTR")), (5, 1), "{asked:#?}");
+    assert_eq!(for_workers(&asked), [""; 0]);
+}
+
+#[test]
+fn names_that_come_late_are_found_past_a_cache_that_keeps_their_absence() {
+    let scene = scene(&MpiJob::new("pi", Install::OpenMpi4, 4).unwrap());
+    let dns = scene.lab.dns();
+    // Longer than the test: a name that is asked for too early is not found.
+    dns.cache_negative(Some(LONG * 10));
+    dns.cache_positive(Some(Duration::from_secs(2)));
+    dns.clear_queries();
+    let wait = scene.launcher.spawn(run_muster(["wait"])).unwrap();
+    for (index, worker) in scene.workers.iter().enumerate() {
+        wait.wait_for_line(&format!("{index}/4 workers ready"), LONG).unwrap();
+        come_up(worker);
     }
+    assert!(wait.output(LONG).unwrap().success(), "{}", wait.tail());
+    assert_eq!(for_workers(&asked(dns, &scene.launcher)), [""; 0]);
+}
+
+#[test]
+fn a_service_that_comes_after_the_launcher_is_found() {
+    let lab = Lab::new().unwrap();
+    let job = MpiJob::new("pi", Install::OpenMpi4, 1).unwrap();
+    let worker = lab.add_all(job.all_workers()).unwrap().remove(0);
+    let launcher = lab.boot_idle([job.launcher()]).unwrap().remove(0);
+    lab.dns().cache_negative(Some(Duration::from_secs(4)));
+    let wait = launcher.spawn(run_muster(["wait"])).unwrap();
+    wait.wait_for_line("0/1 workers ready; pi-worker-0: no DNS record yet", LONG).unwrap();
+    come_up(&worker);
+    assert!(wait.output(LONG).unwrap().success(), "{}", wait.tail());
+}
+
+#[test]
+fn hosts_are_found_by_their_names_where_no_address_tells_its_own() {
+    let scene = scene(&MpiJob::new("pi", Install::OpenMpi4, 2).unwrap());
+    scene.lab.dns().fail(RecordType::PTR, true);
+    let wait = scene.launcher.spawn(run_muster(["wait"])).unwrap();
+    come_up(&scene.workers[0]);
+    wait.wait_for_line("1/2 workers ready; pi-worker-1: no DNS record yet", LONG).unwrap();
+    come_up(&scene.workers[1]);
+    assert!(wait.output(LONG).unwrap().success(), "{}", wait.tail());
+}
+
+#[test]
+fn hosts_are_found_once_dns_answers_again() {
+    let scene = scene(&MpiJob::new("pi", Install::OpenMpi4, 1).unwrap());
+    let dns = scene.lab.dns();
+    come_up(&scene.workers[0]);
+    dns.fail(RecordType::A, true);
+    let wait = scene.launcher.spawn(run_muster(["wait"])).unwrap();
+    wait.wait_for_line("0/1 workers ready; pi-worker-0: name server 10.77.0.1:53 failed", LONG)
+        .unwrap();
+    dns.pause();
+    wait.wait_for_line("no answer within", LONG).unwrap();
+    dns.fail(RecordType::A, false);
+    dns.resume();
+    assert!(wait.output(LONG).unwrap().success(), "{}", wait.tail());
+}
+
+#[test]
+fn a_remote_shell_asks_again_where_dns_fails_and_says_so_in_the_end() {
+    let scene = scene(&MpiJob::new("pi", Install::OpenMpi4, 1).unwrap());
+    let dns = scene.lab.dns();
+    come_up(&scene.workers[0]);
+    let name = scene.workers[0].full_name();
+    let rsh = |limit: &str| {
+        let limit = format!("-oConnectTimeout={limit}");
+        run_muster(["rsh", &limit, &name, "echo", "here"])
+    };
+    dns.fail(RecordType::A, true);
+    let failed = scene.launcher.run(rsh("2"), LONG).unwrap();
+    assert_eq!(failed.code(), 255, "{failed:?}");
+    assert!(failed.stderr.contains("name server 10.77.0.1:53 failed"), "{failed:?}");
+    assert!(!failed.stderr.contains("no such name (asked"), "{failed:?}");
+
+    dns.clear_queries();
+    let shell = scene.launcher.spawn(rsh("60")).unwrap();
+    dns.wait_for_query(&name, LONG).unwrap();
+    dns.fail(RecordType::A, false);
+    assert_eq!(shell.output(LONG).unwrap().stdout, "here\n");
 }

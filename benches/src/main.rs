@@ -166,7 +166,8 @@ fn all(mut common: Common) -> Result<()> {
     record::claim(&common, "launch", || launch::measure(&args))?;
     let args = rendezvous::Args { common: common.clone(), workers: Vec::new() };
     record::claim(&common, "rendezvous", || rendezvous::measure(&args))?;
-    let args = arrival::Args { common: common.clone(), workers: Vec::new() };
+    let args =
+        arrival::Args { common: common.clone(), workers: Vec::new(), positive: arrival::POSITIVE };
     record::claim(&common, "arrival", || arrival::measure(&args))?;
     let args = idle::Args { common: common.clone(), seconds: None, hosts: None };
     record::claim(&common, "idle", || idle::measure(&args))?;

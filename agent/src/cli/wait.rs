@@ -10,7 +10,9 @@ use super::{HostArgs, ReachArgs};
     about = "Wait until every worker is ready, and nothing else",
     long_about = "Waits until every worker is ready, and nothing else: for an init container before \
         an unchanged launcher. Ready means that the name resolves, the port answers, both ends have \
-        proved that they hold the job's key, and the worker has said hello.",
+        proved that they hold the job's key, and the worker has said hello.\n\n\
+        DNS is asked for the workers' headless Service rather than for names that are not there yet, \
+        whose absence a cache would keep.",
     after_help = "Examples:\n  \
         muster wait\n  \
         muster wait --wait-timeout 2m --service pi --workers 4"

@@ -18,10 +18,9 @@ use crate::text::give;
 pub(super) fn run(args: &HostsArgs) -> Result<Class, Failure> {
     let (env, own) = (Environment::from_process(), own_host());
     let hosts = crate::config::launch::hosts(&args.hosts, &env, &own.hostname)?;
-    let resolver = Resolver::from_system();
     let located = block_on(async {
-        let specs = enumerate(&hosts.list, &resolver, &own.addresses).await?;
-        let lookup: Arc<dyn Lookup> = Arc::new(resolver);
+        let specs = enumerate(&hosts.list, &Resolver::from_system(), &own.addresses).await?;
+        let lookup: Arc<dyn Lookup> = Arc::new(Resolver::of_job());
         Ok(locate(specs, &lookup).await)
     })?;
     give(&render(args.format, &hosts.source, &located))?;

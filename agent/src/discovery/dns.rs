@@ -1,11 +1,13 @@
-//! Asking DNS where hosts are, straight from `/etc/resolv.conf`, with nothing remembered but the
-//! search suffix: a pod that moves is found at its new address at the next attempt, and one that
-//! appears is found at once, whatever was answered before.
+//! Asking DNS where hosts are, straight from `/etc/resolv.conf`.
+//!
+//! Once, with nothing remembered but the search suffix; or again and again for a job whose hosts come
+//! one after the other: see [`watch`].
 //!
 //! Works the same in a static binary, where the C library's resolver and nsswitch are not to be had.
-//! Must not decide when to ask again: that is readiness.
+//! Must not decide how long to wait for a host: that is readiness.
 
 mod exchange;
+mod watch;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -17,13 +19,15 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::net::NetError;
 use hickory_resolver::proto::rr::Name;
 use tokio::sync::{Mutex as Turn, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use self::exchange::{both_families, exchange};
+use self::exchange::{Question, Reply, exchange};
+use self::watch::Watch;
 use super::hosts_file::{self, HostsFile};
 use super::lookup::{Boxed, Lookup, LookupError};
 use super::resolv_conf::{self, ResolvConf, ResolvConfError};
-use super::suffix::{Candidate, Course, Suffixes};
+use super::suffix::{Candidate, Course, Suffix, Suffixes};
+use crate::devices::host::{Roots, hostname};
 use crate::ids::HostName;
 
 /// The longest that one attempt for one host may take, whatever resolv.conf says.
@@ -36,10 +40,14 @@ const FURTHER: Duration = Duration::from_secs(1);
 /// Hosts asked for at a time: each takes two sockets, of 1,024 that a process may usually have.
 const AT_ONCE: usize = 64;
 
+/// How often `/etc/hosts` is looked at for a host that is not there.
+const HOSTS_FILE: Duration = Duration::from_secs(2);
+
 /// Answers [`Lookup`] from `/etc/hosts` and DNS.
 pub struct Resolver {
     hosts: HostsFile,
-    upstream: Result<Upstream, Arc<ResolvConfError>>,
+    upstream: Result<Arc<Upstream>, Arc<ResolvConfError>>,
+    watch: Option<Watch>,
 }
 
 /// The name servers and what they taught.
@@ -56,32 +64,47 @@ struct Upstream {
     each: Duration,
 }
 
-/// What one full name came to.
-enum Answer {
-    Found(Vec<IpAddr>),
-    Absent,
-    Failed(LookupError),
+/// Why a host was not found, and for how long a cache may give the same answer.
+struct Missed {
+    error: LookupError,
+    ttl: Duration,
 }
 
 impl Resolver {
-    /// From `/etc/resolv.conf` and `/etc/hosts`.
+    /// From `/etc/resolv.conf` and `/etc/hosts`, for a host or two that should be there.
     #[must_use]
     pub fn from_system() -> Self {
-        Self::from_files(Path::new(resolv_conf::PATH), Path::new(hosts_file::PATH))
+        let (resolv_conf, hosts) = (Path::new(resolv_conf::PATH), Path::new(hosts_file::PATH));
+        Self::from_files(resolv_conf, hosts, hostname(&Roots::default()).as_deref())
+    }
+
+    /// The same for a job's hosts, which are looked for until they are there.
+    #[must_use]
+    pub fn of_job() -> Self {
+        Self::from_system().watching()
     }
 
     /// From other files. A resolv.conf that cannot be used is an error of the first lookup that
     /// needs it: addresses and the names in the hosts file do without.
     #[must_use]
-    pub fn from_files(resolv_conf: &Path, hosts: &Path) -> Self {
+    pub fn from_files(resolv_conf: &Path, hosts: &Path, hostname: Option<&str>) -> Self {
+        let hosts = HostsFile::new(hosts);
+        let home = hostname.and_then(|name| hosts.domain_of(name));
         let conf = resolv_conf::read(resolv_conf).map_err(Arc::new);
-        Self { hosts: HostsFile::new(hosts), upstream: conf.map(|conf| Upstream::new(&conf)) }
+        let upstream = conf.map(|conf| Arc::new(Upstream::new(&conf, home)));
+        Self { hosts, upstream, watch: None }
     }
 
     /// From a value; tests use it for the port.
     #[must_use]
-    pub fn from_conf(conf: &ResolvConf, hosts: &Path) -> Self {
-        Self { hosts: HostsFile::new(hosts), upstream: Ok(Upstream::new(conf)) }
+    pub fn from_conf(conf: &ResolvConf, hosts: &Path, hostname: Option<&str>) -> Self {
+        let hosts = HostsFile::new(hosts);
+        let home = hostname.and_then(|name| hosts.domain_of(name));
+        Self { upstream: Ok(Arc::new(Upstream::new(conf, home))), hosts, watch: None }
+    }
+
+    fn watching(self) -> Self {
+        Self { watch: Some(Watch::new()), ..self }
     }
 
     async fn resolve(&self, host: &HostName) -> Result<Vec<IpAddr>, LookupError> {
@@ -99,8 +122,18 @@ impl Resolver {
             return Ok(addresses);
         }
         match &self.upstream {
-            Ok(upstream) => upstream.attempt(host).await,
+            Ok(upstream) => upstream.attempt(self.watch.as_ref(), host).await,
             Err(error) => Err(LookupError::NoServer(Arc::clone(error))),
+        }
+    }
+
+    async fn until_news(&self, host: &HostName) {
+        if let (Ok(upstream), Some(watch)) = (&self.upstream, &self.watch) {
+            let changes = upstream.news(watch, host);
+            // The hosts file tells nobody when it changes.
+            let _ = timeout(HOSTS_FILE, changes).await;
+        } else {
+            sleep(HOSTS_FILE).await;
         }
     }
 }
@@ -109,10 +142,14 @@ impl Lookup for Resolver {
     fn lookup<'a>(&'a self, name: &'a HostName) -> Boxed<'a, Result<Vec<IpAddr>, LookupError>> {
         Box::pin(self.resolve(name))
     }
+
+    fn news<'a>(&'a self, name: &'a HostName) -> Boxed<'a, ()> {
+        Box::pin(self.until_news(name))
+    }
 }
 
 impl Upstream {
-    fn new(conf: &ResolvConf) -> Self {
+    fn new(conf: &ResolvConf, home: Option<String>) -> Self {
         let attempt = ATTEMPT.min(conf.timeout.saturating_mul(conf.attempts));
         let count = u32::try_from(conf.servers.len()).unwrap_or(1).max(1);
         let each = (attempt / count).min(conf.timeout);
@@ -122,7 +159,7 @@ impl Upstream {
                 .filter_map(|server| Some((*server, exchange(*server, each)?)))
                 .collect(),
             preferred: AtomicUsize::new(0),
-            suffixes: Mutex::new(Suffixes::new(conf)),
+            suffixes: Mutex::new(Suffixes::new(conf, home)),
             turn: Turn::new(()),
             at_once: Semaphore::new(AT_ONCE),
             attempt,
@@ -130,25 +167,31 @@ impl Upstream {
         }
     }
 
-    async fn attempt(&self, host: &HostName) -> Result<Vec<IpAddr>, LookupError> {
-        match timeout(self.attempt, self.in_turn(host)).await {
-            Ok(result) => result,
-            Err(_) => Err(self.timed_out(self.attempt)),
-        }
+    async fn attempt(
+        self: &Arc<Self>,
+        watch: Option<&Watch>,
+        host: &HostName,
+    ) -> Result<Vec<IpAddr>, LookupError> {
+        let answer = async {
+            match watch {
+                Some(watch) => self.find(watch, host).await,
+                None => self.in_turn(None, host).await.map_err(|missed| missed.error),
+            }
+        };
+        let late = |_| Err(self.late(self.attempt).error);
+        timeout(self.attempt, answer).await.unwrap_or_else(late)
     }
 
-    fn timed_out(&self, after: Duration) -> LookupError {
+    fn late(&self, after: Duration) -> Missed {
         let servers = self.servers.iter().map(|(server, _)| *server).collect();
-        LookupError::Timeout { after, servers }
+        LookupError::Timeout { after, servers }.into()
     }
 
     /// While nothing has been learnt, one host goes first, so that a thousand hosts do not each walk
     /// the list. One that gets no answer does not hold up the others for longer than [`TURN`].
-    async fn in_turn(&self, host: &HostName) -> Result<Vec<IpAddr>, LookupError> {
+    async fn in_turn(&self, watch: Option<&Watch>, host: &HostName) -> Result<Vec<IpAddr>, Missed> {
         let learnt = self.suffixes().has_learnt();
         let turn = if learnt { None } else { timeout(TURN, self.turn.lock()).await.ok() };
-        // Closed never, and if it were, asking too much at once would be the lesser evil.
-        let _permit = self.at_once.acquire().await.ok();
         let course = self.suffixes().course(host);
         // The one before has taught the suffix: nobody needs to wait for this host.
         let _turn = turn.filter(|_| matches!(course, Course::Walk(_)));
@@ -156,80 +199,103 @@ impl Upstream {
             Course::Direct(one) => vec![one],
             Course::Walk(several) => several,
         };
-        self.walk(host, candidates).await
+        let (addresses, suffix) = self.walk(candidates).await?;
+        self.learn(watch, host, &suffix);
+        Ok(addresses)
+    }
+
+    /// Notes the suffix under which the host was found.
+    fn learn(&self, watch: Option<&Watch>, host: &HostName, suffix: &Suffix) {
+        let taught = {
+            let mut suffixes = self.suffixes();
+            let before = suffixes.has_learnt();
+            suffixes.found(host, suffix);
+            !before && suffixes.has_learnt()
+        };
+        if let Some(watch) = watch.filter(|_| taught) {
+            watch.tell();
+        }
     }
 
     /// The first name that answers. A failure further down the list does not end the walk and does
     /// not hide that the names before it are absent.
-    async fn walk(
-        &self,
-        host: &HostName,
-        candidates: Vec<Candidate>,
-    ) -> Result<Vec<IpAddr>, LookupError> {
-        let mut asked = Vec::new();
-        let mut unanswered = Vec::new();
+    async fn walk(&self, candidates: Vec<Candidate>) -> Result<(Vec<IpAddr>, Suffix), Missed> {
+        let (mut asked, mut unanswered) = (Vec::new(), Vec::new());
+        let mut ttl: Option<Duration> = None;
         for Candidate { name, suffix } in candidates {
+            let question = self.ask(&name, Question::Addresses);
             let answer = if asked.is_empty() {
-                self.ask(&name).await
+                question.await
             } else {
-                let late = |_| Answer::Failed(self.timed_out(FURTHER));
-                timeout(FURTHER, self.ask(&name)).await.unwrap_or_else(late)
+                timeout(FURTHER, question).await.unwrap_or_else(|_| Err(self.late(FURTHER)))
             };
             match answer {
-                Answer::Found(addresses) => {
-                    self.suffixes().found(host, &suffix);
-                    return Ok(addresses);
+                Ok(reply) if reply.addresses.is_empty() => {
+                    ttl = Some(ttl.map_or(reply.ttl, |ttl| ttl.min(reply.ttl)));
+                    asked.push(name);
                 }
-                Answer::Absent => asked.push(name),
-                Answer::Failed(error) => unanswered.push((name, error)),
+                Ok(reply) => return Ok((reply.addresses, suffix)),
+                Err(missed) => unanswered.push((name, missed)),
             }
         }
-        match unanswered.pop() {
-            Some((_, error)) if asked.is_empty() => Err(error),
-            last => {
-                let unanswered = unanswered.into_iter().chain(last).map(|(name, _)| name);
-                Err(LookupError::NoSuchName { asked, unanswered: unanswered.collect() })
-            }
+        if let Some((_, missed)) = unanswered.pop_if(|_| asked.is_empty()) {
+            return Err(missed);
         }
+        // A name that was not answered is worth another question at once.
+        let ttl = ttl.filter(|_| unanswered.is_empty()).unwrap_or_default();
+        let unanswered = unanswered.into_iter().map(|(name, _)| name).collect();
+        Err(Missed { error: LookupError::NoSuchName { asked, unanswered }, ttl })
     }
 
-    /// Both address families at once, of one server after the other until one answers.
-    async fn ask(&self, full_name: &str) -> Answer {
-        let Ok(name) = Name::from_ascii(full_name) else {
-            return Answer::Failed(LookupError::NotAName { name: full_name.to_owned() });
+    /// The names that an address points to.
+    async fn pointers(&self, address: IpAddr) -> Result<Reply, Missed> {
+        self.question(&Name::from(address), Question::Pointers).await
+    }
+
+    async fn ask(&self, full_name: &str, question: Question) -> Result<Reply, Missed> {
+        let Ok(mut name) = Name::from_ascii(full_name) else {
+            return Err(LookupError::NotAName { name: full_name.to_owned() }.into());
         };
+        name.set_fqdn(true);
+        self.question(&name, question).await
+    }
+
+    /// Asks one server after the other until one answers.
+    async fn question(&self, name: &Name, question: Question) -> Result<Reply, Missed> {
+        // Closed never, and if it were, asking too much at once would be the lesser evil.
+        let _permit = self.at_once.acquire().await.ok();
         let first = self.preferred.load(Ordering::Relaxed);
         let mut failure = None;
         for step in 0..self.servers.len() {
             let at = (first + step) % self.servers.len();
             let Some((server, exchange)) = self.servers.get(at) else { continue };
-            match both_families(exchange, self.each, &name).await {
-                Ok(addresses) => {
+            match exchange::ask(exchange, self.each, name, question).await {
+                Ok(reply) => {
                     self.preferred.store(at, Ordering::Relaxed);
-                    return if addresses.is_empty() {
-                        Answer::Absent
-                    } else {
-                        Answer::Found(addresses)
-                    };
+                    return Ok(reply);
                 }
                 Err(NetError::Timeout) => {
-                    failure.get_or_insert_with(|| self.timed_out(self.each));
+                    failure.get_or_insert_with(|| self.late(self.each));
                 }
                 Err(error) => {
-                    failure = Some(LookupError::ServerFailure {
-                        server: *server,
-                        name: full_name.to_owned(),
-                        reason: error.to_string(),
-                    });
+                    let (server, name, reason) = (*server, name.to_ascii(), error.to_string());
+                    failure = Some(LookupError::ServerFailure { server, name, reason }.into());
                 }
             }
         }
-        Answer::Failed(failure.unwrap_or_else(|| self.timed_out(self.each)))
+        Err(failure.unwrap_or_else(|| self.late(self.each)))
     }
 
     fn suffixes(&self) -> MutexGuard<'_, Suffixes> {
         // Nothing is left half done under this lock, so a poisoned one is as good.
         self.suffixes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<LookupError> for Missed {
+    /// Nobody keeps an answer that was none.
+    fn from(error: LookupError) -> Self {
+        Self { error, ttl: Duration::ZERO }
     }
 }
 

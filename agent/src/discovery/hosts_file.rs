@@ -42,6 +42,21 @@ impl HostsFile {
         self.table().get(&name).cloned().unwrap_or_default()
     }
 
+    /// What follows the first label of this host's full name, where the file has one: a kubelet writes
+    /// it there for a pod with a subdomain.
+    #[must_use]
+    pub fn domain_of(&self, hostname: &str) -> Option<String> {
+        let first = format!("{}.", hostname.to_ascii_lowercase());
+        let table = self.table();
+        let domains = table.keys().filter_map(|name| name.strip_prefix(&first));
+        let domains = domains.map(|domain| domain.trim_end_matches('.'));
+        // Of several the fullest; of equals always the same.
+        domains
+            .filter(|domain| !domain.is_empty())
+            .max_by_key(|domain| (domain.len(), *domain))
+            .map(str::to_owned)
+    }
+
     fn table(&self) -> Arc<Table> {
         let Ok(metadata) = fs::metadata(&self.path) else { return Arc::default() };
         let stamp = Stamp { modified: metadata.modified().ok(), bytes: metadata.len() };
@@ -111,6 +126,9 @@ mod tests {
         assert_eq!(hosts.lookup("W-0."), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
         fs::write(&path, "10.0.0.2 w-0 w-1\n").unwrap();
         assert_eq!(hosts.lookup("w-0"), ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+        fs::write(&path, "10.0.0.2 w-0 w-0.pi.N.svc.\n10.0.0.3 w-01.x w-0.pi\n").unwrap();
+        assert_eq!(hosts.domain_of("W-0").as_deref(), Some("pi.n.svc"));
+        assert_eq!(hosts.domain_of("w"), None);
         fs::remove_file(&path).unwrap();
         assert!(hosts.lookup("w-0").is_empty());
     }

@@ -14,10 +14,19 @@ use crate::ids::HostName;
 /// A future that can be handed to another task.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Finds the addresses of hosts; each call asks anew.
+/// How long [`Lookup::news`] takes where nothing is known of when an answer may change.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+/// Finds the addresses of hosts, as of now.
 pub trait Lookup: Send + Sync {
     /// The addresses of a host, at least one, IPv4 before IPv6. Bounded in time.
     fn lookup<'a>(&'a self, name: &'a HostName) -> Boxed<'a, Result<Vec<IpAddr>, LookupError>>;
+
+    /// Waits until asking for this host, which was absent, may bring another answer.
+    fn news<'a>(&'a self, name: &'a HostName) -> Boxed<'a, ()> {
+        let _ = name;
+        Box::pin(tokio::time::sleep(A_WHILE))
+    }
 
     /// The addresses of all pods behind a headless Service, in ascending order and each once; what
     /// hosts they mean is said by [`service::members`](super::service::members).
@@ -38,12 +47,20 @@ pub trait Lookup: Send + Sync {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LookupError {
     /// "No such name", or "no address", is what was answered.
-    #[error("no such name (asked for {}{})", .asked.join(", "), without(unanswered))]
+    #[error("{}", absence(asked, unanswered))]
     NoSuchName {
         /// The full names to which this was the answer, in order.
         asked: Vec<String>,
-        /// Those, further down the search list, to which there was none.
+        /// Those to which there was none: the host may have one of them.
         unanswered: Vec<String>,
+    },
+    /// Its Service has pods, or is not there at all, and none of them has this name.
+    #[error("{}", stranger(service, *pods))]
+    NotBehind {
+        /// The Service's full name.
+        service: String,
+        /// Pods that it has.
+        pods: usize,
     },
     /// A name server answered that it could not, or would not, answer.
     #[error("name server {server} failed for {name}: {reason}")]
@@ -74,11 +91,20 @@ pub enum LookupError {
     },
 }
 
-fn without(unanswered: &[String]) -> String {
+fn absence(asked: &[String], unanswered: &[String]) -> String {
+    let asked = asked.join(", ");
     if unanswered.is_empty() {
-        return String::new();
+        return format!("no such name (asked for {asked})");
     }
-    format!("; no answer for {}", unanswered.join(", "))
+    format!("no usable answer for {} (and no such name: {asked})", unanswered.join(", "))
+}
+
+fn stranger(service: &str, pods: usize) -> String {
+    match pods {
+        0 => format!("no pod has a name below {service}"),
+        1 => format!("the one pod with a name below {service} has another"),
+        _ => format!("the {pods} pods with names below {service} have others"),
+    }
 }
 
 fn list(servers: &[SocketAddr]) -> String {
@@ -89,23 +115,47 @@ impl LookupError {
     /// Whether the name may simply not be published yet, as opposed to something being broken.
     #[must_use]
     pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::NoSuchName { .. })
+        match self {
+            Self::NoSuchName { unanswered, .. } => unanswered.is_empty(),
+            Self::NotBehind { .. } => true,
+            Self::ServerFailure { .. }
+            | Self::Timeout { .. }
+            | Self::NoServer(_)
+            | Self::NotAName { .. } => false,
+        }
+    }
+
+    /// Whether some of the names that the host may have are absent, and for others there was no answer.
+    #[must_use]
+    pub const fn is_half_known(&self) -> bool {
+        matches!(self, Self::NoSuchName { unanswered, .. } if !unanswered.is_empty())
+    }
+
+    /// Whether DNS did not answer: the same question, asked again at once, may find the host.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        matches!(self, Self::ServerFailure { .. } | Self::Timeout { .. }) || self.is_half_known()
     }
 }
 
 impl Explain for LookupError {
     fn class(&self) -> Class {
         match self {
-            Self::NoSuchName { .. } | Self::ServerFailure { .. } | Self::Timeout { .. } => {
-                Class::NameResolution
-            }
+            Self::NoSuchName { .. }
+            | Self::NotBehind { .. }
+            | Self::ServerFailure { .. }
+            | Self::Timeout { .. } => Class::NameResolution,
             Self::NoServer(_) | Self::NotAName { .. } => Class::Config,
         }
     }
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoSuchName { .. } => {
+            Self::NoSuchName { unanswered, .. } if !unanswered.is_empty() => {
+                "the pod may not be Ready yet; but the cluster's DNS is overloaded or cannot be reached, \
+                 or the search list in /etc/resolv.conf ends with a domain whose servers do not answer"
+            }
+            Self::NoSuchName { .. } | Self::NotBehind { .. } => {
                 "a pod's name appears when the pod is Ready, or at once if its headless Service has \
                  publishNotReadyAddresses: true; check the pod's subdomain and the Service's name"
             }

@@ -10,11 +10,13 @@ pub mod hosts_file;
 pub mod locate;
 pub mod lookup;
 pub mod operator;
+pub mod pods;
 pub mod render;
 pub mod resolv_conf;
 pub mod roster;
 pub mod service;
 pub mod source;
+pub mod standing;
 pub mod suffix;
 
 use std::num::NonZeroU32;

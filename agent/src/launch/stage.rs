@@ -52,10 +52,10 @@ pub async fn gather(
     own: &Arc<OwnHost>,
 ) -> Result<Vec<Ready>, Failure> {
     raise_open_files();
-    let resolver = Arc::new(Resolver::from_system());
+    let services = Resolver::from_system();
     let deadline = Instant::now() + reach.patience.total;
     let specs = loop {
-        let error = match enumerate(&hosts.list, resolver.as_ref(), &own.addresses).await {
+        let error = match enumerate(&hosts.list, &services, &own.addresses).await {
             Ok(specs) => break specs,
             Err(error) => error,
         };
@@ -74,7 +74,7 @@ pub async fn gather(
         specs,
         Arc::clone(own),
         reach.port,
-        resolver,
+        Arc::new(Resolver::of_job()),
         reach.login.clone(),
         Patience { total: rest, ..reach.patience },
         |line| say(&line),

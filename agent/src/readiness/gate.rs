@@ -16,6 +16,8 @@ pub enum HostState {
     Absent(String),
     /// DNS could not be asked; the words of the resolver.
     NoName(String),
+    /// DNS says that some of the names that it may have are absent, and could not be asked for others.
+    HalfKnown(String),
     /// No time can give it an address: there is no name server, or this is no name.
     Unresolvable(String),
     /// It has an address and is being dialled.
@@ -45,7 +47,7 @@ impl HostState {
         match self {
             Self::Unknown => "not tried yet".into(),
             Self::Absent(_) => "no DNS record yet".into(),
-            Self::NoName(why) | Self::Unresolvable(why) => why.clone(),
+            Self::NoName(why) | Self::HalfKnown(why) | Self::Unresolvable(why) => why.clone(),
             Self::Resolved => "no answer yet".into(),
             Self::Refused => "connection refused".into(),
             Self::TimedOut(stage) => format!("timed out while {stage}"),
@@ -75,6 +77,10 @@ impl HostState {
             Self::NoName(_) => {
                 "check the cluster's DNS pods and that a NetworkPolicy lets this pod reach port \
                  53, UDP and TCP"
+            }
+            Self::HalfKnown(_) => {
+                "is the pod running and Ready? If so, the cluster's DNS is overloaded or cut off; a \
+                 domain in the search list of /etc/resolv.conf whose servers do not answer shows so too"
             }
             Self::Unresolvable(_) => {
                 "give the pod a dnsPolicy with a name server, or list the hosts by name or address \
@@ -278,8 +284,8 @@ impl Explain for NotReady {
             return Class::AuthFailed;
         }
         let unnamed = |missing: &Missing| {
-            use HostState::{Absent, NoName, Unknown};
-            matches!(missing.state, Absent(_) | NoName(_) | Unknown)
+            use HostState::{Absent, HalfKnown, NoName, Unknown};
+            matches!(missing.state, Absent(_) | NoName(_) | HalfKnown(_) | Unknown)
         };
         if self.missing.iter().all(unnamed) {
             return Class::NameResolution;

@@ -189,6 +189,12 @@ impl<L: Lookup + Sync> Attempt<L> {
         loop {
             match self.once().await {
                 Ok(ready) => return (self.index, ready),
+                Err(HostState::Absent(words)) => {
+                    self.tell(HostState::Absent(words)).await;
+                    self.resolver.news(&self.host.name).await;
+                    pause = PAUSE.0;
+                    continue;
+                }
                 Err(state) => self.tell(state).await,
             }
             let jitter = rand::rng().random_range(0.75..1.25);
@@ -209,12 +215,13 @@ impl<L: Lookup + Sync> Attempt<L> {
         if self.own.is_named(&self.host.name) {
             return Ok(here());
         }
-        // The address is asked for anew each time: a pod that was moved has another one.
+        // Asked for in each attempt: a pod that was moved has another address.
         let addresses = self.resolver.lookup(&self.host.name).await.map_err(|error| {
             let words = error.to_string();
             match error.class() {
                 Class::Config => HostState::Unresolvable(words),
                 _ if error.is_absence() => HostState::Absent(words),
+                _ if error.is_half_known() => HostState::HalfKnown(words),
                 _ => HostState::NoName(words),
             }
         })?;

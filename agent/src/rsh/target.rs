@@ -7,13 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::env::Environment;
 use crate::config::variables::{MUSTER_HOST_KEY, MUSTER_PORT};
 use crate::devices::own::user_name;
 use crate::discovery::dns::Resolver;
-use crate::discovery::lookup::Lookup;
+use crate::discovery::lookup::{Lookup, LookupError};
 use crate::exit::{Class, Explain};
 use crate::ids::HostName;
 use crate::ssh::client::{Connection, DialError, HostKeys, Login};
@@ -26,6 +26,9 @@ const USUAL_PORTS: [u16; 2] = [2222, 22];
 
 /// For one attempt, where `ConnectTimeout` says nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Between two questions to a DNS that does not answer, or answers that it cannot.
+const DNS_PAUSE: Duration = Duration::from_millis(500);
 
 /// Keys that are tried, at most; each costs a connection.
 const MAX_KEYS: usize = 6;
@@ -113,7 +116,7 @@ impl Target {
         let limit = options.connect_timeout.flatten().unwrap_or(CONNECT_TIMEOUT);
         let name = &self.host;
         let mut last = (format!("connect to {name}: no address of the wanted family"), None);
-        for address in addresses(name, limit).await.map_err(|words| (words, None))? {
+        for address in addresses(name, limit).await? {
             let wanted = match options.family {
                 None => true,
                 Some(Family::V4) => address.is_ipv4(),
@@ -224,12 +227,25 @@ fn expand(path: &Path, options: &RshOptions, env: &Environment, host: &str, user
     PathBuf::from(expanded + rest)
 }
 
-async fn addresses(name: &HostName, limit: Duration) -> Result<Vec<IpAddr>, String> {
-    match timeout(limit, Resolver::from_system().lookup(name)).await {
-        Ok(Ok(addresses)) => Ok(addresses),
-        Ok(Err(error)) => Err(format!("resolve {name}: {error}")),
-        Err(_) => Err(format!("resolve {name}: no answer in {} s", limit.as_secs())),
+/// Asks again, within the limit, where DNS did not answer: that is no word on the host.
+async fn addresses(name: &HostName, limit: Duration) -> Result<Vec<IpAddr>, Unreached> {
+    let resolver = Resolver::from_system();
+    let deadline = Instant::now() + limit;
+    let words = |error: &LookupError| (format!("resolve {name}: {error}"), error.hint());
+    let mut last = None;
+    loop {
+        match timeout_at(deadline, resolver.lookup(name)).await {
+            Ok(Ok(addresses)) => return Ok(addresses),
+            Ok(Err(error)) if error.is_failure() => last = Some(words(&error)),
+            Ok(Err(error)) => return Err(words(&error)),
+            Err(_) => break,
+        }
+        if timeout_at(deadline, sleep(DNS_PAUSE)).await.is_err() {
+            break;
+        }
     }
+    let late = || (format!("resolve {name}: no answer in {} s", limit.as_secs()), None);
+    Err(last.unwrap_or_else(late))
 }
 
 fn hint(error: &DialError, login: &Login) -> Option<String> {

@@ -5,6 +5,7 @@
 mod server;
 mod zone;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,6 +49,7 @@ struct Shared {
     queries: Vec<Query>,
     paused: bool,
     truncate: bool,
+    failing: BTreeSet<RecordType>,
 }
 
 impl Dns {
@@ -105,6 +107,16 @@ impl Dns {
         self.lock().truncate = on;
     }
 
+    /// Answers every query of this type with SERVFAIL.
+    pub fn fail(&self, kind: RecordType, on: bool) {
+        let failing = &mut self.lock().failing;
+        if on {
+            failing.insert(kind)
+        } else {
+            failing.remove(&kind)
+        };
+    }
+
     /// Lets queries go unanswered (they are still logged).
     pub fn pause(&self) {
         self.lock().paused = true;
@@ -118,6 +130,19 @@ impl Dns {
     /// What was asked so far, in order.
     pub fn queries(&self) -> Vec<Query> {
         self.lock().queries.clone()
+    }
+
+    /// Waits until a full name has been asked for.
+    pub fn wait_for_query(&self, name: &str, limit: Duration) -> Result<()> {
+        let until = Instant::now() + limit;
+        while !self.queries().iter().any(|query| query.name == name) {
+            if Instant::now() > until {
+                let (what, tail) = (format!("a query for {name}"), String::new());
+                return Err(LabError::Deadline { what, limit, tail });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Forgets the log.

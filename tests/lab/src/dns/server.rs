@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::zone::Answer;
 use super::{LOG, Query, Shared, lock};
 use crate::error::{Doing, Result};
 use crate::namespace;
@@ -135,7 +136,11 @@ fn respond(shared: &Mutex<Shared>, bytes: &[u8], from: IpAddr, over_tcp: bool) -
     if shared.paused {
         return None;
     }
-    let answer = shared.zone.answer(question.name(), question.query_type(), now);
+    let answer = if shared.failing.contains(&question.query_type()) {
+        Answer { code: ResponseCode::ServFail, records: Vec::new(), authority: None }
+    } else {
+        shared.zone.answer(question.name(), question.query_type(), now)
+    };
     let truncate = shared.truncate && !over_tcp;
     drop(shared);
 

@@ -24,6 +24,21 @@ pub(super) struct Answer {
     pub(super) authority: Option<Record>,
 }
 
+impl Answer {
+    /// A cache tells for how long it will still give this answer; begun seconds count as whole ones, as CoreDNS's
+    /// does. For "nothing" that is the time to live of the authority's record and its minimum (RFC 2308 §5).
+    fn with_ttl(mut self, left: Duration) -> Self {
+        let seconds = left.as_secs_f64().ceil() as u32;
+        for record in self.records.iter_mut().chain(&mut self.authority) {
+            record.ttl = seconds;
+            if let RData::SOA(soa) = &mut record.data {
+                soa.minimum = seconds;
+            }
+        }
+        self
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Zone {
     hosts: BTreeMap<Name, BTreeSet<IpAddr>>,
@@ -62,16 +77,15 @@ impl Zone {
         let key = (name.to_lowercase(), kind);
         if let Some((until, answer)) = self.cache.get(&key) {
             if now < *until {
-                return answer.clone();
+                return answer.clone().with_ttl(*until - now);
             }
             self.cache.remove(&key);
         }
         let answer = self.look_up(&key.0, kind);
         let time = if answer.records.is_empty() { self.negative } else { self.positive };
-        if let Some(time) = time.filter(|_| self.cache.len() < CACHE) {
-            self.cache.insert(key, (now + time, answer.clone()));
-        }
-        answer
+        let Some(time) = time.filter(|_| self.cache.len() < CACHE) else { return answer };
+        self.cache.insert(key, (now + time, answer.clone()));
+        answer.with_ttl(time)
     }
 
     fn look_up(&mut self, name: &Name, kind: RecordType) -> Answer {
@@ -218,15 +232,45 @@ mod tests {
     }
 
     #[test]
+    fn a_cached_answer_tells_how_long_it_will_be_given() {
+        let mut zone = zone();
+        zone.cache_positive(Some(Duration::from_secs(5)));
+        zone.cache_negative(Some(Duration::from_secs(30)));
+        let start = Instant::now();
+        let ttl = |zone: &mut Zone, asked: &str, after: f64| {
+            let now = start + Duration::from_secs_f64(after);
+            let answer = zone.answer(&name(asked), RecordType::A, now);
+            answer.records.iter().chain(&answer.authority).map(|one| one.ttl).min().unwrap()
+        };
+        for (asked, after, expected) in [
+            (W0, 0.0, 5),
+            (W0, 1.5, 4),
+            (W0, 4.9, 1),
+            (W0, 5.0, 5),
+            (SERVICE, 2.0, 5),
+            (SERVICE, 4.0, 3),
+            ("w-9.default.svc.cluster.local.", 0.0, 30),
+            ("w-9.default.svc.cluster.local.", 29.5, 1),
+            ("w-9.default.svc.cluster.local.", 30.0, 30),
+        ] {
+            assert_eq!(ttl(&mut zone, asked, after), expected, "{asked} after {after} s");
+        }
+    }
+
+    #[test]
     fn a_moved_host_is_given_at_its_old_address_while_cached() {
         let mut zone = zone();
         zone.cache_positive(Some(Duration::from_secs(5)));
         let start = Instant::now();
-        let before = zone.answer(&name(W0), RecordType::A, start);
+        let data = |zone: &mut Zone, after| {
+            let answer = zone.answer(&name(W0), RecordType::A, start + Duration::from_secs(after));
+            answer.records[0].data.clone()
+        };
+        let before = data(&mut zone, 0);
         zone.withdraw(&name(W0));
         zone.publish(name(W0), [10, 77, 9, 9].into());
-        assert_eq!(zone.answer(&name(W0), RecordType::A, start + Duration::from_secs(4)), before);
-        assert_ne!(zone.answer(&name(W0), RecordType::A, start + Duration::from_secs(5)), before);
+        assert_eq!(data(&mut zone, 4), before);
+        assert_ne!(data(&mut zone, 5), before);
     }
 
     #[test]

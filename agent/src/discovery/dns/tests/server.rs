@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use hickory_resolver::net::runtime::Time;
 use hickory_resolver::net::xfer::Protocol;
 use hickory_resolver::proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
+use hickory_resolver::proto::rr::rdata::PTR;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -22,6 +23,8 @@ pub(super) struct Zone {
     pub(super) failing: BTreeSet<String>,
     /// Not answered.
     pub(super) silent: BTreeSet<String>,
+    /// No address points to a name.
+    pub(super) no_pointers: bool,
     /// AAAA is never answered.
     pub(super) silent_aaaa: bool,
     /// Over UDP nothing but "ask again over TCP".
@@ -127,6 +130,15 @@ impl Handler {
         }
         if zone.truncated && protocol == Protocol::Udp {
             return Reply::Truncated;
+        }
+        if kind == RecordType::PTR && !zone.no_pointers {
+            let address = Name::from_ascii(name).unwrap().parse_arpa_name().unwrap().addr();
+            let owners = zone.addresses.iter().filter(|(_, own)| own[..] == [address]);
+            let record = |(target, _): (&String, _)| {
+                let target = RData::PTR(PTR(Name::from_ascii(target).unwrap()));
+                Record::from_rdata(Name::from_ascii(name).unwrap(), 300, target)
+            };
+            return Reply::Records(owners.map(record).collect());
         }
         let Some(addresses) = zone.addresses.get(name) else {
             return Reply::Code(ResponseCode::NXDomain);
