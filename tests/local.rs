@@ -96,6 +96,24 @@ fn a_dry_run_says_why_and_starts_nothing() {
     });
 }
 
+#[test]
+fn an_end_that_a_wrapper_cannot_tell_plainly_is_told() {
+    with_each(|install, host| {
+        // Where the rank's files cannot be made, the program is not started.
+        let touch = ["-n", "1", "--log-dir", "/proc/x", "--", "touch", "/tmp/started"];
+        let output = run(host, launch(touch));
+        assert_eq!(output.code(), 91, "{install:?}: {output:?}");
+        assert!(output.stderr.contains("proof    rank 0: failed to keep"), "{output:?}");
+        // What a rank leaves may be too much for one report.
+        let line = "head -c 65536 /dev/zero | tr '\\0' '\\1' >/dev/shm/error; head -c 40000 /dev/zero >&2; \
+                    sleep 0.5; exit 9";
+        let command = launch(["-n", "1", "--", "sh", "-c", &line]);
+        let output = run(host, command.env("TORCHELASTIC_ERROR_FILE", "/dev/shm/error"));
+        assert_eq!(output.code(), 9, "{install:?}: {output:?}");
+        run(host, Cmd::sh("rm /dev/shm/error").as_lab());
+    });
+}
+
 /// A job that has started; what its ranks do on SIGTERM is told by `trap`.
 fn job(host: &Host, grace: &str, trap: &str) -> Proc {
     let line = shell(&format!("trap '{trap}' TERM; echo up $r; while :; do sleep 0.1; done"));

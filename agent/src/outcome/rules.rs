@@ -142,7 +142,7 @@ pub struct Rules {
 }
 
 /// The built-in files, by family.
-const BUILT_IN: [(&str, &str); 13] = [
+const BUILT_IN: [(&str, &str); 14] = [
     ("kernel.toml", include_str!("rules/kernel.toml")),
     ("slurm.toml", include_str!("rules/slurm.toml")),
     ("kubernetes.toml", include_str!("rules/kubernetes.toml")),
@@ -152,6 +152,7 @@ const BUILT_IN: [(&str, &str); 13] = [
     ("pytorch.toml", include_str!("rules/pytorch.toml")),
     ("horovod.toml", include_str!("rules/horovod.toml")),
     ("loader.toml", include_str!("rules/loader.toml")),
+    ("muster.toml", include_str!("rules/muster.toml")),
     ("ssh.toml", include_str!("rules/ssh.toml")),
     ("openmpi.toml", include_str!("rules/openmpi.toml")),
     ("hydra.toml", include_str!("rules/hydra.toml")),

@@ -73,7 +73,7 @@ impl RotatingFile {
         let mut aside = self.path.clone().into_os_string();
         aside.push(".1");
         std::fs::rename(&self.path, aside)?;
-        *self = Self::open(std::mem::take(&mut self.path), self.bound)?;
+        *self = Self::open(self.path.clone(), self.bound)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -174,13 +174,32 @@ impl Link {
 
     /// Says how the program ended, if the worker takes it in a moment.
     pub(super) fn end(&self, ended: &Ended) {
-        let Ok(frame) = report(Kind::End, ended) else { return };
-        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
-        let timeout = PollTimeout::try_from(LAST_REPORT).unwrap_or(PollTimeout::ZERO);
-        if matches!(poll(&mut ready, timeout), Ok(1)) {
-            let flags = MsgFlags::MSG_DONTWAIT;
-            // Told or not, the program has ended, and so do we.
-            let _ = nix::sys::socket::send(self.0.as_raw_fd(), &frame, flags);
+        let Some(frame) = last_report(ended) else { return };
+        let (until, mut rest) = (Instant::now() + LAST_REPORT, &frame[..]);
+        while !rest.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+            if !matches!(poll(&mut ready, timeout), Ok(1)) {
+                return;
+            }
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            match nix::sys::socket::send(self.0.as_raw_fd(), rest, flags) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // Told or not, the program has ended, and so do we.
+                Err(_) => return,
+            }
         }
     }
+}
+
+/// The frame that tells an end. What JSON makes too long of what the program has left is left out: how it
+/// ended matters more.
+fn last_report(ended: &Ended) -> Option<Vec<u8>> {
+    let without_elastic = || Ended { elastic: None, ..ended.clone() };
+    report(Kind::End, ended)
+        .or_else(|_| report(Kind::End, &without_elastic()))
+        .or_else(|_| report(Kind::End, &Ended { stderr: String::new(), ..without_elastic() }))
+        .ok()
 }

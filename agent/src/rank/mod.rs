@@ -20,7 +20,6 @@ use crate::output::clock::Micros;
 use crate::output::files::{self, RotatingFile};
 use crate::output::tag::{Format, Style, Tagger};
 use crate::output::{Identity, Returns, Stream};
-use crate::process::spawn::SpawnError;
 use crate::process::status::WaitStatus;
 use crate::text::say;
 
@@ -108,19 +107,22 @@ pub fn run(
         say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
              PMIx, Flux or Slurm); the program's lines stay untagged");
     }
-    let files = open_files(settings, identity.as_ref())?;
+    let files = open_files(settings, identity.as_ref());
     let style = style(settings, identity.is_some(), env);
     let tagger = Tagger::new(identity.clone().unwrap_or_default(), style.clone())?;
 
     let variables = gpus::bind(wish, identity.as_ref(), env);
     let signals = signals::Signals::install().map_err(RankError::Signals)?;
-    let program = Program::start(words, variables, &signals);
+    let lends = settings.quiet.is_none() && settings.log_dir.is_none();
+    let prepared = files.map_err(Failure::from).and_then(|files| {
+        Ok((files, Program::start(words, variables, &signals).map_err(Failure::from)?))
+    });
     let rank = identity.as_ref().map(|identity| identity.rank);
     let chosen = settings.ranks.as_ref().zip(rank).is_none_or(|(set, rank)| set.contains(rank));
     let in_pod = matches!(settings.output, Output::Pod | Output::Both);
     let by_worker = settings.output != Output::Mpirun && identity.is_some();
     let own = std::process::id().cast_signed();
-    let pid = program.as_ref().map_or(own, |program| program.pid.as_raw());
+    let pid = prepared.as_ref().map_or(own, |(_, program)| program.pid.as_raw());
     let hello = |carries| Hello {
         version: 1,
         carries,
@@ -131,20 +133,20 @@ pub fn run(
         command: command(words),
         output: settings.output,
         shown: chosen,
-        lends: carries == Carries::Lines && settings.quiet.is_none() && files.is_none(),
+        lends: carries == Carries::Lines && lends,
         style: style.clone(),
     };
     let link = |carries, pipes: &[RawFd]| {
         Link::open(env.non_empty(MUSTER_RANK_SOCKET)?, &hello(carries), pipes).ok()
     };
     let reports = link(Carries::Reports, &[]);
-    let program = match program {
-        Ok(program) => program,
-        Err(error) => {
+    let (files, program) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
             if let Some(reports) = reports {
-                reports.end(&not_started(&error));
+                reports.end(&not_started(&failure));
             }
-            return Err(error.into());
+            return Err(failure);
         }
     };
     let pipes = program.pipes.each_ref().map(AsRawFd::as_raw_fd);
@@ -177,18 +179,21 @@ pub fn run(
     Ok(Finished { hello: finished, ended, told: outlet.has_reports() })
 }
 
-/// The end of a program that could not be started, in a shell's code for it.
-fn not_started(error: &SpawnError) -> Ended {
+/// The end of a program that was not started: a shell's code for one that is not there, else our own.
+fn not_started(failure: &Failure) -> Ended {
     Ended {
         time: Micros::from(SystemTime::now()),
-        status: WaitStatus::Exited(127),
+        status: WaitStatus::Exited(match failure.error().class() {
+            Class::CommandNotFound => 127,
+            class => class.code(),
+        }),
         told: None,
         wall_us: 0,
         user_us: 0,
         system_us: 0,
         max_rss_kib: 0,
         major_faults: 0,
-        stderr: format!("failed to {error}"),
+        stderr: format!("failed to {}", failure.error()),
         elastic: None,
     }
 }
@@ -209,15 +214,15 @@ fn hostname() -> String {
 fn open_files(
     settings: &Settings,
     identity: Option<&Identity>,
-) -> Result<Option<[RotatingFile; 2]>, RankError> {
-    let Some(directory) = &settings.log_dir else { return Ok(None) };
+) -> Result<[Option<RotatingFile>; 2], RankError> {
+    let Some(directory) = &settings.log_dir else { return Ok([None, None]) };
     let names = Stream::BOTH.map(|stream| match identity {
         Some(identity) => files::name(identity.rank, stream),
         // Programs without a rank must not share a file.
         None => format!("{}.{}.{}", hostname(), std::process::id(), stream.name()),
     });
     let opened = files::open(directory, names, settings.log_max);
-    opened.map(Some).map_err(|(path, source)| RankError::Files { path, source })
+    opened.map(|files| files.map(Some)).map_err(|(path, source)| RankError::Files { path, source })
 }
 
 /// How lines look, where nothing is known that a tag could say: as they are.

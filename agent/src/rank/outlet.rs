@@ -78,7 +78,7 @@ pub(super) struct Outlet {
     tagger: Tagger,
     own: [Own; 2],
     reports: Option<Link>,
-    files: Option<[RotatingFile; 2]>,
+    files: [Option<RotatingFile>; 2],
     stderr_tail: Tail,
     hurry: Hurry<'static>,
     tagged: Vec<u8>,
@@ -104,7 +104,7 @@ pub(super) struct Ways {
     /// How many last lines to show, only if it fails; none: all of them at once.
     pub quiet: Option<usize>,
     /// Where to keep them.
-    pub files: Option<[RotatingFile; 2]>,
+    pub files: [Option<RotatingFile>; 2],
 }
 
 impl Outlet {
@@ -207,11 +207,11 @@ impl Outlet {
         if stream == Stream::Err {
             self.stderr_tail.push(bytes);
         }
-        let Some(files) = &mut self.files else { return };
-        if let Err(error) = files[stream.index()].write_all(bytes) {
-            let path = files[stream.index()].path().display();
-            say(&format!("warning: stopped writing {path}: {error}"));
-            self.files = None;
+        let slot = &mut self.files[stream.index()];
+        let Some(file) = slot else { return };
+        if let Err(error) = file.write_all(bytes) {
+            say(&format!("warning: stopped writing {}: {error}", file.path().display()));
+            *slot = None;
         }
     }
 

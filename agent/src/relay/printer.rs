@@ -46,6 +46,8 @@ pub enum Print {
     Piece(Origin, Piece),
     /// Whole lines that need no tag.
     Raw(Stream, Bytes),
+    /// No more pieces come from there, whatever has not been closed.
+    Gone(Origin),
     /// When everything before it has been printed, tell the last words of ranks.
     Flush(oneshot::Sender<Vec<LastWords>>),
 }
@@ -183,6 +185,7 @@ impl<'a> Printing<'a> {
                         self.last_words.pop_front();
                     }
                 }
+                Print::Gone(origin) => self.ranks.retain(|(of, _), _| *of != origin),
                 Print::Raw(stream, bytes) => {
                     self.files[stream.index()].write(stream, &bytes, &mut self.hurry);
                     self.notice_a_lost_stdout();

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use russh::server::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::session::Line;
 use super::{ConnectionId, Worker};
@@ -26,6 +27,9 @@ const WAITING: usize = 4;
 
 /// Reports that may wait for the control channel.
 const REPORTS: usize = 64;
+
+/// For the printer to hear that a launcher is gone.
+const FORGETTING: Duration = Duration::from_secs(5);
 
 /// Serves a launcher until everything is handed on, or the channel closes.
 pub async fn serve(line: Line) {
@@ -52,6 +56,7 @@ pub async fn serve(line: Line) {
     let devices = worker.devices(Duration::MAX).await;
     let gpus = Arc::new(Mutex::new(devices.as_ref().and_then(Allotment::of)));
     let reaper = worker.reaper();
+    let log = pod.clone();
     let outlets = Outlets { origin, roll, reaper, reports, launcher: pieces, pod, gpus };
     let desk = desk::serve(socket, outlets, closing);
     let (granted, grants) = watch::channel(window);
@@ -77,6 +82,10 @@ pub async fn serve(line: Line) {
     worker.ranks_find(link.id, None);
     let _ = write.eof().await;
     let _ = write.close().await;
+    if let Some(log) = log {
+        // Its ranks are not heard of again, where the launcher has vanished. A log that nobody reads has worse to hold.
+        let _ = timeout(FORGETTING, log.send(Print::Gone(origin))).await;
+    }
 }
 
 /// What the launcher says on the channel.

@@ -407,6 +407,17 @@ fn files_have_a_bound() {
 }
 
 #[test]
+fn a_file_that_takes_no_more_is_named_and_the_other_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev/full", directory.path().join("rank.000003.out")).unwrap();
+    let log = format!("--log-dir={}", directory.path().display());
+    let output = run(&["--tag=none", &log], "echo a; echo b >&2; sleep 0.2; echo c; echo d >&2");
+    assert_eq!(text(&output.stdout), "a\nc\n");
+    assert_eq!(text(&output.stderr).matches("warning: stopped writing /").count(), 1, "{output:?}");
+    assert_eq!(fs::read(directory.path().join("rank.000003.err")).unwrap(), b"b\nd\n");
+}
+
+#[test]
 fn a_pipe_that_ranks_share_gets_whole_lines() {
     let (reader, writer) = std::io::pipe().unwrap();
     let line = "x".repeat(5000);
