@@ -55,7 +55,9 @@ impl Rule {
         }
     }
 
-    fn last_end(self, bytes: &[u8]) -> Option<usize> {
+    /// Where the last end of a line is.
+    #[must_use]
+    pub fn last_end(self, bytes: &[u8]) -> Option<usize> {
         match self.returns {
             Return::Ends => memrchr2(b'\n', b'\r', bytes),
             Return::Text | Return::Overwrites => memrchr(b'\n', bytes),
@@ -75,7 +77,8 @@ impl Rule {
 }
 
 /// Where to cut a line of more than `max` bytes: there, or before the character that would be split.
-fn cut(line: &[u8], max: usize) -> usize {
+#[must_use]
+pub fn cut(line: &[u8], max: usize) -> usize {
     let continues = |byte: &u8| byte & 0xc0 == 0x80;
     let back = line[..=max].iter().rev().take(4).take_while(|byte| continues(byte)).count();
     // Four continuation bytes in a row are no UTF-8; then no place is better than another.
@@ -190,6 +193,12 @@ impl Splitter {
     #[must_use]
     pub fn rule(&self) -> Rule {
         self.rule
+    }
+
+    /// Whether nothing is held: the next byte begins a line.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
     }
 
     /// Room for at least one and at most [`READ`] bytes, to be filled from its beginning.

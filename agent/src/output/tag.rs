@@ -121,6 +121,17 @@ impl Style {
         Rule { returns, max_line: self.max_line }
     }
 
+    /// What ends a line on its way to where it is tagged: that gets every byte.
+    #[must_use]
+    pub fn carried(&self) -> Rule {
+        match self.rule() {
+            Rule { returns: Return::Overwrites, max_line } => {
+                Rule { returns: Return::Text, max_line }
+            }
+            rule => rule,
+        }
+    }
+
     /// Whether lines come out as they went in.
     #[must_use]
     pub fn plain(&self) -> bool {

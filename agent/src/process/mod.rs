@@ -9,7 +9,7 @@ pub mod carry;
 pub mod end;
 pub mod guard;
 pub mod limits;
-mod pidfd;
+pub mod pidfd;
 pub mod ranks;
 pub mod reaper;
 pub mod scope;

@@ -16,6 +16,7 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus as Waited, waitid};
 use nix::unistd::Pid;
 
 use super::signals::Signals;
@@ -94,32 +95,32 @@ impl Program {
 /// What has become of the program since the last time, without waiting. After `Ended`, its number is
 /// free for others.
 pub(super) fn change(pid: Pid, signals: &Signals) -> Option<Change> {
-    // The handler must not signal a number that is not the program's any more.
-    if ended(pid) {
-        signals.child_ended();
+    if !ended(pid) {
+        return stopped(pid).then_some(Change::Stopped);
     }
+    // Before it is reaped: the handler must not signal a number that is not the program's any more.
+    signals.child_ended();
     let mut raw = 0;
     // SAFETY: both pointers are to live locals of the right type; zeroes are a valid rusage.
     let (found, usage) = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        let flags = libc::WNOHANG | libc::WUNTRACED;
-        (libc::wait4(pid.as_raw(), &raw mut raw, flags, &raw mut usage), usage)
+        (libc::wait4(pid.as_raw(), &raw mut raw, libc::WNOHANG, &raw mut usage), usage)
     };
-    if found != pid.as_raw() {
-        return None;
-    }
-    Some(match WaitStatus::from_raw(raw) {
-        Some(status) => Change::Ended(status, usage),
-        None => Change::Stopped,
-    })
+    let status = WaitStatus::from_raw(raw).filter(|_| found == pid.as_raw())?;
+    Some(Change::Ended(status, usage))
 }
 
 /// Whether it waits to be reaped.
 fn ended(pid: Pid) -> bool {
-    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus as Nix, waitid};
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     // nix cannot decode a real-time signal; that is an end, too.
-    !matches!(waitid(Id::Pid(pid), flags), Ok(Nix::StillAlive) | Err(Errno::EINTR))
+    !matches!(waitid(Id::Pid(pid), flags), Ok(Waited::StillAlive) | Err(Errno::EINTR))
+}
+
+/// Whether it was stopped since the last time.
+fn stopped(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
+    matches!(waitid(Id::Pid(pid), flags), Ok(Waited::Stopped(..)))
 }
 
 /// Ends this process as the program ended: with its code, or by the same signal.

@@ -5,7 +5,7 @@
 //! another matter; they wait for the worker as they would wait for any reader.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -14,14 +14,15 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
     setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::gpus::{Answer, Ask};
 use super::protocol::{
-    Ended, Frame, HEADER, Hello, Kind, output_header, parts, read_header, read_payload, report,
+    Ended, Frame, HEADER, Hello, Kind, header, output_header, parts, read_header, read_payload,
+    report,
 };
 use crate::config::variables::ABSTRACT;
 use crate::output::Stream;
@@ -68,13 +69,27 @@ fn address(name: &str) -> io::Result<UnixAddr> {
     })
 }
 
+/// What the worker says about the program's stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing at the moment.
+    Nothing,
+    /// It can read it.
+    Offer,
+    /// It has read it to its end.
+    Taken,
+    /// The worker, or its interest, is gone.
+    Gone,
+}
+
 /// A connection to the worker.
 #[derive(Debug)]
 pub(super) struct Link(OwnedFd);
 
 impl Link {
     /// Connects and says what the connection is for, if that can be done at once; from then on
-    /// writing blocks. `pipes` are for the worker to read to their end, should this process be killed.
+    /// writing blocks. `pipes` are for the worker to read: where it is told to, and to their end should
+    /// this process be killed.
     ///
     /// # Errors
     /// Nobody listens there, or not at the moment.
@@ -128,6 +143,33 @@ impl Link {
     ) -> io::Result<()> {
         let header = output_header(stream, time, part.end, part.bytes.len());
         write_slices(self.0.as_fd(), &mut [IoSlice::new(&header), IoSlice::new(part.bytes)], hurry)
+    }
+
+    /// For waiting until something can be [heard](Self::hear).
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// What the worker has said, without waiting for it.
+    pub(super) fn hear(&self) -> Heard {
+        let mut word = [0; HEADER];
+        match recv(self.0.as_raw_fd(), &mut word, MsgFlags::MSG_DONTWAIT) {
+            Ok(HEADER) => match read_header(word) {
+                Ok((Kind::Offer, 0)) => Heard::Offer,
+                Ok((Kind::Taken, 0)) => Heard::Taken,
+                Ok(_) | Err(_) => Heard::Gone,
+            },
+            Err(Errno::EAGAIN | Errno::EINTR) => Heard::Nothing,
+            Ok(_) | Err(_) => Heard::Gone,
+        }
+    }
+
+    /// Says a word about stdout.
+    ///
+    /// # Errors
+    /// The worker is gone; `TimedOut` when hurried.
+    pub(super) fn say(&self, word: Kind, hurry: &mut Hurry) -> io::Result<()> {
+        write_slices(self.0.as_fd(), &mut [IoSlice::new(&header(word, 0))], hurry)
     }
 
     /// Says how the program ended, if the worker takes it in a moment.

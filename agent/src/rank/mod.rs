@@ -131,6 +131,7 @@ pub fn run(
         command: command(words),
         output: settings.output,
         shown: chosen,
+        lends: carries == Carries::Lines && settings.quiet.is_none() && files.is_none(),
         style: style.clone(),
     };
     let link = |carries, pipes: &[RawFd]| {
@@ -152,6 +153,7 @@ pub fn run(
         .then(|| link(Carries::Lines, &pipes))
         .flatten();
     let shown = chosen || lines.is_some();
+    let finished = hello(Carries::Reports);
     let mut outlet =
         Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });
     let exit = pump::run(program, &signals, &mut outlet);
@@ -172,7 +174,7 @@ pub fn run(
         elastic: (!exit.status.success()).then(|| elastic(env)).flatten(),
     };
     outlet.end(&mut ended);
-    Ok(Finished { hello: hello(Carries::Reports), ended, told: outlet.has_reports() })
+    Ok(Finished { hello: finished, ended, told: outlet.has_reports() })
 }
 
 /// The end of a program that could not be started, in a shell's code for it.

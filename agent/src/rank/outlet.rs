@@ -6,13 +6,13 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
-use super::link::Link;
-use super::protocol::Ended;
+use super::link::{Heard, Link};
+use super::protocol::{Ended, Kind};
 use super::signals;
 use crate::output::Stream;
 use crate::output::clock::Micros;
 use crate::output::files::RotatingFile;
-use crate::output::split::{Batch, End, Return, Rule};
+use crate::output::split::{Batch, End, Rule};
 use crate::output::stream::{Hurry, Shared};
 use crate::output::tag::Tagger;
 use crate::output::tail::Tail;
@@ -57,10 +57,22 @@ enum Show {
     Nowhere,
 }
 
+/// Who reads the program's stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// This process.
+    Own,
+    /// This process, though the worker would.
+    Offered,
+    /// The worker.
+    Worker,
+}
+
 /// All outlets of one rank.
 #[derive(Debug)]
 pub(super) struct Outlet {
     show: Show,
+    reader: Reader,
     /// The worker, while lines are held back from it.
     worker: Option<Link>,
     tagger: Tagger,
@@ -112,6 +124,7 @@ impl Outlet {
         };
         Self {
             show,
+            reader: Reader::Own,
             worker,
             tagger,
             own,
@@ -125,11 +138,68 @@ impl Outlet {
 
     /// What ends a line. Lines that are shown elsewhere go there with every byte.
     pub(super) fn rule(&self) -> Rule {
-        let rule = self.tagger.style().rule();
-        match (rule.returns, &self.show) {
-            (Return::Overwrites, Show::Worker(_)) => Rule { returns: Return::Text, ..rule },
-            _ => rule,
+        match &self.show {
+            Show::Worker(_) => self.tagger.style().carried(),
+            Show::Here | Show::Held(_) | Show::Nowhere => self.tagger.style().rule(),
         }
+    }
+
+    /// Where the worker may be [heard](Self::hear).
+    pub(super) fn link(&self) -> Option<BorrowedFd<'_>> {
+        match &self.show {
+            Show::Worker(link) => Some(link.as_fd()),
+            Show::Here | Show::Held(_) | Show::Nowhere => None,
+        }
+    }
+
+    /// Takes in what the worker has said about stdout.
+    pub(super) fn hear(&mut self) {
+        let Show::Worker(link) = &self.show else { return };
+        match link.hear() {
+            Heard::Nothing => {}
+            Heard::Offer => self.reader = Reader::Offered,
+            Heard::Taken => self.reader = Reader::Own,
+            Heard::Gone => self.without_worker(),
+        }
+    }
+
+    /// Leaves the program's stdout to the worker, where that has offered to read it. The next byte
+    /// must be a line's first.
+    pub(super) fn lend(&mut self) {
+        if self.reader == Reader::Offered && self.say(Kind::Take) {
+            self.reader = Reader::Worker;
+        }
+    }
+
+    /// Whether the worker reads stdout.
+    pub(super) fn lent(&self) -> bool {
+        self.reader == Reader::Worker
+    }
+
+    /// Tells a worker that reads stdout that the program has ended.
+    pub(super) fn finish(&mut self) {
+        if self.lent() {
+            self.say(Kind::Finish);
+        }
+    }
+
+    /// How long the worker may still take; none: as long as it likes.
+    pub(super) fn patience(&mut self) -> Option<Duration> {
+        self.hurry.left()
+    }
+
+    fn say(&mut self, word: Kind) -> bool {
+        let Show::Worker(link) = &self.show else { return false };
+        let said = link.say(word, &mut self.hurry).is_ok();
+        if !said {
+            self.without_worker();
+        }
+        said
+    }
+
+    /// From now on all is read and shown here.
+    fn without_worker(&mut self) {
+        (self.show, self.reader) = (Show::Here, Reader::Own);
     }
 
     /// Keeps bytes as they came, cut anywhere.
@@ -152,7 +222,7 @@ impl Outlet {
             Show::Worker(link) => match link.output(stream, time, batch, &mut self.hurry) {
                 Ok(()) => Wanted::Yes,
                 Err((unsent, _)) => {
-                    self.show = Show::Here;
+                    self.without_worker();
                     self.print(stream, time, unsent)
                 }
             },

@@ -1,10 +1,10 @@
 //! What a wrapper tells the worker of its host, over the worker's unix socket.
 //!
 //! It connects twice: reports (hello, end) never wait behind lines (hello, stdout, stderr). With the hello of
-//! the second come the program's pipes, should the wrapper be killed before it has read them. Frames: one
-//! byte of kind, four of length (big-endian), the payload. Nothing comes back; the worker closes the
-//! socket when it has enough. A connection before those two asks which GPUs the rank gets: one frame there,
-//! one back. Must not touch a socket itself.
+//! the second come the program's pipes: the worker may read stdout in the wrapper's stead, and reads what a
+//! killed wrapper has left. Frames: one byte of kind, four of length (big-endian), the payload. The worker
+//! closes the socket when it has enough. A connection before those two asks which GPUs the rank gets: one
+//! frame there, one back. Must not touch a socket itself.
 //!
 //! ```text
 //! kind  payload
@@ -14,10 +14,19 @@
 //! 4     end     JSON, always last; a socket that closes without one says that the wrapper was killed
 //! 5     ask     JSON, first and only
 //! 6     answer  JSON, the worker's
+//! 7     offer   the worker's: it can read stdout itself
+//! 8     take    it is to, from here on, where a line begins; 2 does not come any more
+//! 9     finish  the program has ended: read what is there, and see to children that it left
+//! 10    taken   the worker's: stdout is at its end, and all of it handed on
 //! ```
+//!
+//! 7 to 10 have no payload. Stdout has one reader at any time: the wrapper until it says 8, then the worker
+//! until it says 10 or is gone; the wrapper reads on then.
 //!
 //! Lines travel raw, for whoever prints them to tag. Everything is bounded: a frame by
 //! [`MAX_FRAME`], a hello and an end by [`MAX_REPORT`].
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +41,9 @@ use crate::process::status::WaitStatus;
 pub const MAX_FRAME: usize = 1024 * 1024;
 /// The largest payload of a report, bytes.
 pub const MAX_REPORT: usize = 256 * 1024;
+/// How long others may go on writing to the program's pipes after its end: children that it left
+/// behind. What it wrote itself is in the pipes by then, and is read whatever the time.
+pub const LINGER: Duration = Duration::from_secs(1);
 /// Kind and length.
 pub const HEADER: usize = 5;
 /// What precedes the lines in an output frame's payload.
@@ -57,15 +69,23 @@ pub enum Kind {
     Ask = 5,
     /// These.
     Answer = 6,
+    /// The worker can read stdout.
+    Offer = 7,
+    /// It is to.
+    Take = 8,
+    /// To its end.
+    Finish = 9,
+    /// There it is.
+    Taken = 10,
 }
 
 impl Kind {
     /// The kind that a byte stands for.
     #[must_use]
     pub fn of(byte: u8) -> Option<Self> {
-        [Self::Hello, Self::Stdout, Self::Stderr, Self::End, Self::Ask, Self::Answer]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        let reports = [Self::Hello, Self::Stdout, Self::Stderr, Self::End, Self::Ask, Self::Answer];
+        let words = [Self::Offer, Self::Take, Self::Finish, Self::Taken];
+        reports.into_iter().chain(words).find(|kind| *kind as u8 == byte)
     }
 
     /// The kind of frames that carry a stream.
@@ -123,6 +143,9 @@ pub struct Hello {
     pub output: Output,
     /// Whether the launcher shows this rank (`--ranks`).
     pub shown: bool,
+    /// Whether the worker may offer to read stdout: nobody here needs to see it.
+    #[serde(default)]
+    pub lends: bool,
     /// How lines are to look.
     pub style: Style,
 }
@@ -237,6 +260,8 @@ pub enum Frame<'b> {
     Ask(Ask),
     /// What comes back.
     Answer(Answer),
+    /// About who reads stdout.
+    Word(Kind),
 }
 
 /// Why a wrapper's socket cannot be read further.
@@ -267,6 +292,7 @@ pub fn read_header(bytes: [u8; HEADER]) -> Result<(Kind, usize), ProtocolError> 
     let most = match kind {
         Kind::Hello | Kind::End | Kind::Ask | Kind::Answer => MAX_REPORT,
         Kind::Stdout | Kind::Stderr => MAX_FRAME,
+        Kind::Offer | Kind::Take | Kind::Finish | Kind::Taken => 0,
     };
     if length > most { Err(ProtocolError::TooLong(length)) } else { Ok((kind, length)) }
 }
@@ -297,6 +323,7 @@ pub fn read_payload(kind: Kind, payload: &[u8]) -> Result<Frame<'_>, ProtocolErr
         Kind::End => Ok(Frame::End(serde_json::from_slice(payload)?)),
         Kind::Ask => Ok(Frame::Ask(serde_json::from_slice(payload)?)),
         Kind::Answer => Ok(Frame::Answer(serde_json::from_slice(payload)?)),
+        Kind::Offer | Kind::Take | Kind::Finish | Kind::Taken => Ok(Frame::Word(kind)),
     }
 }
 
@@ -325,6 +352,7 @@ mod tests {
             command: "./app".into(),
             output: Output::Launcher,
             shown: true,
+            lends: true,
             style: Style {
                 format: Format::Template("{rank}: ".into()),
                 timestamps: false,
@@ -349,6 +377,14 @@ mod tests {
         };
         let frame = report(Kind::End, &ended).unwrap();
         assert_eq!(read(&frame).unwrap(), Frame::End(Box::new(ended)));
+    }
+
+    #[test]
+    fn words_have_no_payload() {
+        for word in [Kind::Offer, Kind::Take, Kind::Finish, Kind::Taken] {
+            assert_eq!(read(&header(word, 0)).unwrap(), Frame::Word(word));
+            assert!(matches!(read_header(header(word, 1)), Err(ProtocolError::TooLong(1))));
+        }
     }
 
     #[test]

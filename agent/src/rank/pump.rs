@@ -1,8 +1,9 @@
-//! The loop of a wrapper: read what the program writes, hand it on, notice its end.
+//! The loop of a wrapper: read what the program writes, hand it on, notice its end. Where the worker reads
+//! stdout itself, this only waits.
 //!
 //! Must not tag or write itself, and must not run while nothing happens.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -12,15 +13,12 @@ use nix::sys::signal::{Signal, raise};
 
 use super::child::{Change, Program, change};
 use super::outlet::{Outlet, Wanted};
+use super::protocol::LINGER;
 use super::signals::{self, Signals};
 use crate::output::Stream;
 use crate::output::clock::Micros;
 use crate::output::split::{READ, Splitter};
 use crate::process::status::WaitStatus;
-
-/// How long others may go on writing to the program's pipes after its end: children that it left
-/// behind. What it wrote itself is in the pipes by then, and is read whatever the time.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Reads of one output that is full before the other, and signals, are looked at.
 const READS: usize = 4;
@@ -56,8 +54,16 @@ enum Read {
 }
 
 impl Source {
+    /// Whether it is open, and to be read here.
+    fn is_own(&self, outlet: &Outlet) -> bool {
+        let lent = self.stream == Stream::Out && outlet.lent();
+        self.pipe.is_some() && !lent
+    }
+
     fn read(&mut self, outlet: &mut Outlet) -> Read {
-        let Some(pipe) = &self.pipe else { return Read::Closed };
+        let Some(pipe) = self.pipe.as_ref().filter(|_| self.is_own(outlet)) else {
+            return Read::Closed;
+        };
         let count = match nix::unistd::read(pipe, self.splitter.space()) {
             Ok(0) => return self.close(outlet),
             Ok(count) => count,
@@ -112,7 +118,7 @@ pub(super) fn run(program: Program, signals: &Signals, outlet: &mut Outlet) -> E
     let source = |stream, pipe| Source { stream, pipe: Some(pipe), splitter: Splitter::new(rule) };
     let mut sources = [source(Stream::Out, out), source(Stream::Err, err)];
     let exit = loop {
-        let [woken, ready @ ..] = wait(signals, &sources, PollTimeout::NONE);
+        let [woken, heard, ready @ ..] = wait(signals, &sources, outlet, PollTimeout::NONE);
         if woken {
             signals.drain();
             match change(program.pid, signals) {
@@ -126,12 +132,23 @@ pub(super) fn run(program: Program, signals: &Signals, outlet: &mut Outlet) -> E
             }
         }
         read(&mut sources, ready, outlet);
+        if heard {
+            outlet.hear();
+        }
+        let [out, _] = &sources;
+        if out.pipe.is_some() && out.splitter.is_empty() {
+            outlet.lend();
+        }
     };
+    outlet.finish();
     for source in &mut sources {
         source.drain(outlet);
     }
     linger(&mut sources, signals, outlet);
+    wait_for_worker(signals, outlet);
     for source in &mut sources {
+        // The worker may have gone without reading all of stdout.
+        source.drain(outlet);
         source.close(outlet);
     }
     exit
@@ -140,19 +157,43 @@ pub(super) fn run(program: Program, signals: &Signals, outlet: &mut Outlet) -> E
 /// Reads on while children of the program hold its outputs open, but not for ever.
 fn linger(sources: &mut [Source; 2], signals: &Signals, outlet: &mut Outlet) {
     let until = Instant::now() + LINGER;
-    while sources.iter().any(|source| source.pipe.is_some()) {
+    while sources.iter().any(|source| source.is_own(outlet)) {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return;
         }
-        // Rounded up, so that the wait does not end just before its time.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
-        let [woken, ready @ ..] = wait(signals, sources, timeout.unwrap_or(PollTimeout::MAX));
+        let [woken, heard, ready @ ..] = wait(signals, sources, outlet, rounded_up(left));
         if woken {
             signals.drain();
         }
         read(sources, ready, outlet);
+        if heard {
+            outlet.hear();
+        }
     }
+}
+
+/// Waits until a worker that reads stdout has handed on all of it, as a write would wait for its reader.
+fn wait_for_worker(signals: &Signals, outlet: &mut Outlet) {
+    while outlet.lent() {
+        let timeout = match outlet.patience() {
+            Some(Duration::ZERO) => return,
+            Some(left) => rounded_up(left),
+            None => PollTimeout::NONE,
+        };
+        let [woken, heard, ..] = wait(signals, &[], outlet, timeout);
+        if woken {
+            signals.drain();
+        }
+        if heard {
+            outlet.hear();
+        }
+    }
+}
+
+/// So that a wait does not end just before its time.
+fn rounded_up(left: Duration) -> PollTimeout {
+    PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
 }
 
 fn read(sources: &mut [Source; 2], ready: [bool; 2], outlet: &mut Outlet) {
@@ -166,19 +207,20 @@ fn read(sources: &mut [Source; 2], ready: [bool; 2], outlet: &mut Outlet) {
     }
 }
 
-/// Waits for a signal, or for something to read: which of them it is.
-fn wait(signals: &Signals, sources: &[Source; 2], timeout: PollTimeout) -> [bool; 3] {
-    fn entry<'f>(source: &'f Source, signals: &'f Signals) -> PollFd<'f> {
-        match &source.pipe {
-            Some(pipe) => PollFd::new(pipe.as_fd(), PollFlags::POLLIN),
-            None => PollFd::new(signals.as_fd(), PollFlags::empty()),
-        }
-    }
-    let woken = PollFd::new(signals.as_fd(), PollFlags::POLLIN);
-    let mut entries = [woken, entry(&sources[0], signals), entry(&sources[1], signals)];
+/// Waits for a signal, for a word of the worker, or for something to read: which of them it is.
+fn wait(signals: &Signals, sources: &[Source], outlet: &Outlet, timeout: PollTimeout) -> [bool; 4] {
+    let source = |index: usize| {
+        let source = sources.get(index).filter(|source| source.is_own(outlet))?;
+        source.pipe.as_ref().map(AsFd::as_fd)
+    };
+    let fds = [Some(signals.as_fd()), outlet.link(), source(0), source(1)];
+    let mut entries = fds.map(|fd| match fd {
+        Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
+        None => PollFd::new(signals.as_fd(), PollFlags::empty()),
+    });
     // EINTR: the signal has rung the bell as well, which the next call tells.
     match poll(&mut entries, timeout) {
         Ok(_) => entries.map(|entry| entry.any().unwrap_or(true)),
-        Err(_) => [false; 3],
+        Err(_) => [false; 4],
     }
 }

@@ -8,7 +8,6 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
@@ -19,18 +18,14 @@ use tokio::time::timeout;
 use super::frames::Frames;
 use super::printer::Print;
 use super::roll::Roll;
+use super::shown::Shown;
 use super::socket::RankSocket;
-use super::{Origin, Part, Piece, Report, Source};
-use crate::output::Stream;
+use super::{Origin, Report, Source};
 use crate::output::clock::Micros;
-use crate::output::split::End;
 use crate::process::reaper::{Exited, Reaper};
 use crate::process::status::WaitStatus;
 use crate::rank::gpus::{Allotment, Ask};
-use crate::rank::protocol::{
-    self, Carries, Ended, Frame, HEADER, Hello, Kind, MAX_FRAME, OUTPUT_HEADER, Output,
-    output_header, read_payload,
-};
+use crate::rank::protocol::{self, Carries, Ended, Frame, Hello, Kind, read_payload};
 
 /// For a wrapper to introduce itself; it does so at once.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -38,7 +33,7 @@ const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// For a program whose wrapper was killed to become ours.
 const ADOPTION: Duration = Duration::from_millis(300);
 
-/// Bytes read at once of a hello, and of a pipe that was left.
+/// Bytes read at once of a hello.
 const FIRST: usize = 16 * 1024;
 
 /// Connections of a host at a time: two a rank.
@@ -113,7 +108,10 @@ async fn attend(mut stream: UnixStream, wrapper: i32, source: Source, outlets: O
     };
     match hello.carries {
         Carries::Reports => report(stream, frames, source, (wrapper, hello), &outlets).await,
-        Carries::Lines => show(stream, frames, source, (&hello, payload), pipes, &outlets).await,
+        Carries::Lines => {
+            let shown = Shown { source, hello: (*hello, payload), outlets: &outlets };
+            shown.carry(stream, frames, pipes).await;
+        }
     }
 }
 
@@ -210,68 +208,4 @@ async fn adopted(program: i32, outlets: &Outlets) -> Option<Ended> {
         stderr: String::new(),
         elastic: None,
     })
-}
-
-async fn show(
-    mut stream: UnixStream,
-    mut frames: Frames,
-    source: Source,
-    (hello, payload): (&Hello, Bytes),
-    pipes: Vec<OwnedFd>,
-    outlets: &Outlets,
-) {
-    let (launcher, pod) = match (hello.output, &outlets.pod) {
-        (Output::Pod, Some(pod)) => (None, Some(pod)),
-        (Output::Both, Some(pod)) => (hello.shown.then_some(&outlets.launcher), Some(pod)),
-        (Output::Launcher | Output::Mpirun, _) | (Output::Pod | Output::Both, None) => {
-            (hello.shown.then_some(&outlets.launcher), None)
-        }
-    };
-    let send = async |part: Part| {
-        for outlet in [launcher, pod].into_iter().flatten() {
-            let piece = Piece { source, part: part.clone() };
-            if outlet.send(Print::Piece(outlets.origin, piece)).await.is_err() {
-                return false;
-            }
-        }
-        true
-    };
-    let mut wanted = send(Part::Frame(Kind::Hello, payload)).await;
-    while wanted {
-        match frames.next(&mut stream).await {
-            Ok(Some((kind @ (Kind::Stdout | Kind::Stderr), payload))) => {
-                outlets.roll.wrote();
-                wanted = send(Part::Frame(kind, payload)).await;
-            }
-            Ok(None) => break,
-            // It lives, and reads its pipes itself.
-            Ok(Some(_)) => wanted = false,
-            Err(error) => {
-                tracing::warn!(%error, "turned a wrapper away");
-                wanted = false;
-            }
-        }
-    }
-    // Empty, where the wrapper has read them to the end.
-    for (pipe, stream) in pipes.into_iter().zip(Stream::BOTH) {
-        if let (true, Some(rest)) = (wanted, rest(&pipe, stream)) {
-            wanted = send(Part::Frame(Kind::carrying(stream), rest)).await;
-        }
-    }
-    send(Part::Closed).await;
-}
-
-/// What a killed wrapper has left in a pipe, as it would have sent it.
-fn rest(pipe: &OwnedFd, stream: Stream) -> Option<Bytes> {
-    let time = Micros::from(SystemTime::now());
-    let mut payload = output_header(stream, time, End::Eof, 0)[HEADER..].to_vec();
-    let mut chunk = vec![0; FIRST];
-    // The pipe does not block, and holds less than a frame may.
-    while let Ok(read @ 1..) = nix::unistd::read(pipe, &mut chunk) {
-        payload.extend_from_slice(&chunk[..read]);
-        if payload.len() + FIRST > MAX_FRAME {
-            break;
-        }
-    }
-    (payload.len() > OUTPUT_HEADER).then(|| payload.into())
 }

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! wrapper ─(unix socket)─► desk ─► mux ─(SSH channel)─► mux ─► printer ─► stdout, stderr
+//! program ─(its pipe)────►
 //! ```
 //!
-//! `desk` takes the wrappers of one host, `mux` carries all of them on one channel, `printer` tags and
-//! writes. On the launcher's own host, and for the log of a pod, the desk leads to a printer at once.
+//! `desk` takes the wrappers of one host, `shown` what each of them shows, from its `frames` or, where it lends
+//! stdout, from the program's `pipe`, `mux` carries all of it on one channel, `printer` tags and writes.
+//! On the launcher's own host, and for the log of a pod, the desk leads to a printer at once.
 //! Every queue is bounded: a slow reader slows the ranks, and no line is dropped.
 //!
 //! Must not judge what a rank did; reports of starts and ends are handed on as they come.
@@ -13,8 +15,10 @@
 pub mod desk;
 mod frames;
 pub mod mux;
+mod pipe;
 pub mod printer;
 pub mod roll;
+mod shown;
 pub mod socket;
 
 use bytes::Bytes;
@@ -64,7 +68,7 @@ pub struct Piece {
 /// A part of what a wrapper shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// A frame as the wrapper sent it: its hello, always first, or lines.
+    /// A frame as the wrapper sent it, or would have: its hello, always first, or lines.
     Frame(Kind, Bytes),
     /// Nothing more will come.
     Closed,

@@ -130,8 +130,11 @@ impl Demux {
         let part = match (kind, Kind::of(kind)) {
             (READY, _) => return Ok(Some(FromDesk::Ready)),
             (CLOSED, _) => Part::Closed,
-            (_, Some(kind)) => Part::Frame(kind, payload),
-            (_, None) => return Err(MuxError::Kind(kind)),
+            (_, Some(kind @ (Kind::Hello | Kind::Stdout | Kind::Stderr))) => {
+                Part::Frame(kind, payload)
+            }
+            // The others are between a wrapper and its desk.
+            (_, Some(_) | None) => return Err(MuxError::Kind(kind)),
         };
         Ok(Some(FromDesk::Piece(Piece { source, part })))
     }

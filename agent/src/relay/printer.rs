@@ -235,7 +235,7 @@ impl<'a> Printing<'a> {
                 }
                 self.notice_a_lost_stdout();
             }
-            Ok(Frame::End(_) | Frame::Ask(_) | Frame::Answer(_)) => {}
+            Ok(Frame::End(_) | Frame::Ask(_) | Frame::Answer(_) | Frame::Word(_)) => {}
             Err(error) => tracing::warn!(%error, "a piece of a rank's output is not shown"),
         }
     }

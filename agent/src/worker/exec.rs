@@ -56,9 +56,10 @@ pub async fn serve(
     tracing::debug!(%id, pid = process.pid, "started");
     let (exited, after_exit) = watch::channel(false);
     let Child { stdin, stdout, stderr, exit, .. } = child;
-    let granted = async |bytes| match &credit {
-        Some(credit) => credit.take(bytes).await,
-        None => {}
+    let granted = async |bytes| {
+        if let Some(credit) = &credit {
+            credit.take(bytes).await;
+        }
     };
     let output = carry(stdout, after_exit.clone(), async |data| {
         granted(data.len()).await;

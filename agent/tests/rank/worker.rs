@@ -44,7 +44,9 @@ fn hear(mut socket: UnixStream) -> Heard {
                 output.push((stream, batch.bytes.to_vec(), batch.end))
             }
             Frame::End(last) => ended = Some(*last),
-            Frame::Ask(_) | Frame::Answer(_) => unreachable!("a question on this connection"),
+            Frame::Ask(_) | Frame::Answer(_) | Frame::Word(_) => {
+                unreachable!("a question on this connection, or an answer to no offer")
+            }
         }
     }
     Heard { output, ended, hello: hello.unwrap() }

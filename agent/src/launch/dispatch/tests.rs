@@ -56,6 +56,7 @@ fn started(on: &str, rank: u32) -> Event {
         command: "./app".into(),
         output: Output::Launcher,
         shown: true,
+        lends: false,
         style,
     };
     Rank(host(on), Report::Started(Source(rank), Box::new(hello)))
