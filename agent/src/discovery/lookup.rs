@@ -101,9 +101,9 @@ fn absence(asked: &[String], unanswered: &[String]) -> String {
 
 fn stranger(service: &str, pods: usize) -> String {
     match pods {
-        0 => format!("no pod has a name below {service}"),
-        1 => format!("the one pod with a name below {service} has another"),
-        _ => format!("the {pods} pods with names below {service} have others"),
+        0 => format!("no such name, as no pod is behind {service}"),
+        1 => format!("no such name; the one pod behind {service} has another"),
+        _ => format!("no such name among those of the {pods} pods behind {service}"),
     }
 }
 

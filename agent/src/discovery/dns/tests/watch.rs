@@ -51,7 +51,7 @@ async fn hosts_are_found_behind_their_service_without_a_question_for_their_names
         assert_eq!(find(&resolver, name).await.unwrap().len(), 1, "{name}");
     }
     let error = find(&resolver, "w-3.pi").await.unwrap_err();
-    let words = "the 3 pods with names below pi.svc.cluster.local have others";
+    let words = "no such name among those of the 3 pods behind pi.svc.cluster.local";
     assert_eq!(error.to_string(), words);
     assert!(error.is_absence() && error.class() == Class::NameResolution);
     let pointers = ["1", "100", "2"].map(|last| format!("{last}.0.0.10.in-addr.arpa. PTR"));
@@ -69,7 +69,7 @@ async fn before_there_is_any_pod_only_the_service_is_asked_for() {
     let resolver = of_job(&dns, KUBELETS);
     for _ in 0..3 {
         let error = find(&resolver, "w-1.pi").await.unwrap_err();
-        assert_eq!(error.to_string(), "no pod has a name below pi.svc.cluster.local");
+        assert_eq!(error.to_string(), "no such name, as no pod is behind pi.svc.cluster.local");
     }
     assert_eq!(dns.asked(), [format!("{SERVICE} A")], "and not before it can have changed");
     come(&dns, &[1]);
