@@ -154,6 +154,16 @@ fn careless_holders_of_the_key() {
 }
 
 #[test]
+fn output_that_is_not_read_waits_where_it_comes_from() {
+    let pair = Pair::start(KeyKind::EcdsaP521);
+    let output = pair.sh("rsh $w 'head -c 500000000 /dev/zero' | {\n\
+         head -c 1 >/dev/null; sleep 3; grep VmHWM /proc/$(pgrep -n -x muster)/status >&2; wc -c; }");
+    assert_eq!(output.stdout, "499999999\n", "{output:?}");
+    let peak = output.stderr.split_whitespace().nth(1).and_then(|kib| kib.parse::<u32>().ok());
+    assert!(peak.unwrap() < 40_000, "{output:?}");
+}
+
+#[test]
 fn nobody_reads_what_a_worker_says() {
     let pair = Pair::start(KeyKind::Ed25519);
     // Its own streams closed, as by a log collector that died: here a worker on another port.

@@ -136,6 +136,34 @@ fn hosts_and_flags() {
                  hint: the value is that of MUSTER_PORT in the environment",
             ),
             (
+                "MUSTER_PORT=x muster sshd -D",
+                89,
+                "error: failed to read MUSTER_PORT: 'x' is not a port from 0 to 65535
+                 hint: unset it, or give the port with -p",
+            ),
+            // A variable that is empty is none.
+            (
+                "MUSTER_PORT= MUSTER_GRACE= muster launch --hosts a:0 -- true",
+                89,
+                "error: failed to read hosts from --hosts: entry 1: 'a:0': expected a number of slots from 1 to 4294967295
+                 hint: write one host a line: 'host', 'host:4' or 'host slots=4', with max_slots=, port= or user_name= where needed",
+            ),
+            (
+                "muster rank --timestamp -- true",
+                89,
+                "error: unexpected argument '--timestamp' found
+                 tip: a similar argument exists: '--timestamps'
+                 tip: to pass '--timestamp' as a value, use '-- --timestamp'
+                 Usage: muster rank [OPTIONS] [--] PROGRAM [ARGUMENT]...
+                 hint: add --help instead for what can be given",
+            ),
+            (
+                "muster devices --watch 0s",
+                89,
+                "error: invalid value '0s' for '--watch <TIME>': expected 100ms or more
+                 hint: add --help instead for what can be given",
+            ),
+            (
                 "MUSTER_HEARTBEAT=1ms muster launch -- true",
                 89,
                 "error: invalid value '1ms' for '--heartbeat <TIME>': expected 100ms or more

@@ -3,14 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lab::{Install, MpiJob};
-use muster_tests::{Cluster, LONG, ranks_by_host, run_muster};
+use lab::{Cmd, Install, MpiJob};
+use muster_tests::{Cluster, LONG, muster, ranks_by_host, run_muster};
 
 fn eight_ranks_on_four_hosts(install: Install) {
     let job = MpiJob::new("pi", install, 4).unwrap().slots(2);
     let cluster = Cluster::start(&job);
     let ssh = cluster.launcher.run(
-        lab::Cmd::sh("command -v ssh sshd dbclient dropbear rsh; ls /usr/sbin/sshd /usr/bin/ssh"),
+        Cmd::sh("command -v ssh sshd dbclient dropbear rsh; ls /usr/sbin/sshd /usr/bin/ssh"),
         LONG,
     );
     assert!(!ssh.unwrap().success(), "OpenSSH is reachable");
@@ -54,4 +54,30 @@ fn mpich_5() {
 #[test]
 fn intel_mpi() {
     eight_ranks_on_four_hosts(Install::IntelMpi);
+}
+
+/// A container's usual limit is 1,024, which some hundred hosts use up.
+#[test]
+fn the_soft_limit_on_open_files_does_not_limit_the_hosts() {
+    let cluster = Cluster::start(&MpiJob::new("pi", Install::Mpich5, 8).unwrap());
+    let (muster, ranks) = (muster(), Install::Mpich5.program("ranks"));
+    let line = format!("ulimit -Sn 20 && {} launch -- {} hello", muster.display(), ranks.display());
+    let output = cluster.launcher.run(Cmd::sh(line), LONG).unwrap();
+    assert!(output.success(), "{output:?}");
+    assert_eq!(ranks_by_host(&output.stdout, 8).len(), 8, "{output:?}");
+}
+
+/// The script of `examples/mpi4py`, whose wheel loads whichever MPI it finds.
+#[test]
+fn python_s_mpi4py() {
+    let python = lab::mpi::cache().join("mpi4py/bin/python3").display().to_string();
+    let script = format!("{}/../examples/mpi4py/pi.py", env!("CARGO_MANIFEST_DIR"));
+    for install in [Install::OpenMpi4, Install::OpenMpi5, Install::Mpich5, Install::IntelMpi] {
+        let cluster = Cluster::start(&MpiJob::new("pi", install, 2).unwrap().slots(2));
+        let command = run_muster(["launch", "--tag=none", "--", &python, &script]);
+        let output = cluster.launcher.run(command, LONG).unwrap();
+        assert!(output.success(), "{install:?}: {output:?}");
+        assert!(output.stdout.contains("pi is about 3.141592654"), "{install:?}: {output:?}");
+        assert_eq!(ranks_by_host(&output.stdout, 4).len(), 2, "{install:?}: {output:?}");
+    }
 }

@@ -8,10 +8,14 @@ use lab::{Cmd, Host, HostSpec, Input, Install, Lab, Output, Proc, Signal};
 use muster_tests::{LONG, muster, run_muster};
 
 /// Hosts of their own for each MPI, with no hostfile, no key and no OpenSSH.
+fn hosts(lab: &Lab) -> Vec<Host> {
+    let spec = |install: Install| HostSpec::new(install.name()).mpi(install);
+    lab.boot_idle(Install::ALL.into_iter().map(spec)).unwrap()
+}
+
 fn with_each(check: impl Fn(Install, &Host)) {
     let lab = Lab::new().unwrap();
-    let spec = |install: Install| HostSpec::new(install.name()).mpi(install);
-    let hosts = lab.boot_idle(Install::ALL.into_iter().map(spec)).unwrap();
+    let hosts = hosts(&lab);
     for (install, host) in Install::ALL.into_iter().zip(&hosts) {
         check(install, host);
         nothing_is_left(host);
@@ -128,6 +132,34 @@ fn once_asks_and_twice_kills() {
         host.run(second.as_lab(), LONG).unwrap();
         assert_eq!(obstinate.output(LONG).unwrap().code(), 143, "{install:?}");
     });
+}
+
+#[test]
+fn an_mpirun_that_does_not_notice_the_end_of_its_ranks_is_ended() {
+    let lab = Lab::new().unwrap();
+    let hosts = hosts(&lab);
+    let jobs: Vec<Proc> = hosts
+        .iter()
+        .map(|host| {
+            let line = shell("echo up $r; while ! [ -e /tmp/end ]; do sleep 0.1; done");
+            let job = host.spawn(launch(["-n", "2", "--"]).args(line)).unwrap();
+            for rank in ["up 0", "up 1"] {
+                job.wait_for_line(rank, LONG).unwrap();
+            }
+            let stopped = ["mpirun", "mpiexec", "prterun"]
+                .map(|name| host.kill_matching(&format!("{name} "), Signal::SIGSTOP));
+            assert!(stopped.iter().sum::<usize>() > 0, "{:?}", host.processes());
+            run(host, Cmd::sh("touch /tmp/end").as_lab());
+            job
+        })
+        .collect();
+    for (job, host) in jobs.iter().zip(&hosts) {
+        let output = job.output(LONG).unwrap();
+        assert!(output.success(), "{}: {output:?}", host.name());
+        assert!(output.stderr.contains("all ranks ended well 15 s ago"), "{output:?}");
+        run(host, Cmd::sh("rm /tmp/end").as_lab());
+        nothing_is_left(host);
+    }
 }
 
 /// A shell line on a terminal of its own, whose keys are the stdin of the process.

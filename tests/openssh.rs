@@ -77,6 +77,10 @@ fn a_client_sets_the_variables_on_the_list_and_no_other() {
         ));
         // OpenSSH takes one variable a word; rsh reads the same.
         assert!(output.stdout.starts_with("1--\n0"), "{with}: {output:?}");
+        // What is refused does not touch the command, whatever comes first and last.
+        let refused: String = (0..60).map(|number| format!("FOO{number}=x ")).collect();
+        let output = pair.sh(&format!("{with} -o SetEnv='{refused}' $w 'echo $FOO1-ran'"));
+        assert_eq!(output.stdout, "-ran\n", "{with}: {output:?}");
     }
 }
 
@@ -89,7 +93,10 @@ fn what_a_worker_does_not_do_it_refuses_politely() {
         ("scp $options /etc/hosts $w:/tmp/x", 255, "subsystem request failed"),
         ("echo ls | sftp $options $w", 255, "subsystem request failed"),
         ("ssh -o ExitOnForwardFailure=yes -R 9:localhost:22 $w true", 255, "forwarding failed"),
-        ("ssh -A -X $w 'echo ran'", 0, ""),
+        // Some clients send a locale by default, and do not wait for one answer before the next request.
+        ("LC_ALL=C.UTF-8 ssh -o SendEnv=LC_ALL $w </dev/null", 255, "shell request failed"),
+        ("ssh -o SetEnv=FOO=x $w 'echo ran'", 0, ""),
+        ("eval $(ssh-agent); ssh -A $w 'echo ran'", 0, ""),
     ] {
         let options = CLIENT.join(" ");
         let output = pair.sh(&format!("options='{options} -P 2222'\n{line}"));

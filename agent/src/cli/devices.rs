@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::reach::time;
+use super::reach::time_from;
 use super::{HostArgs, ReachArgs};
 use crate::devices::render::Format;
 
@@ -31,7 +31,7 @@ pub struct DevicesArgs {
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
     /// Print it again and again, this long after each other
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = pause)]
     pub watch: Option<Duration>,
     /// Read the files below this directory instead of this machine's
     #[arg(long, value_name = "DIR")]
@@ -45,4 +45,9 @@ pub struct DevicesArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub reach: ReachArgs,
+}
+
+/// Long enough for the machine to do something else in between.
+fn pause(text: &str) -> Result<Duration, String> {
+    time_from(Duration::from_millis(100), text)
 }

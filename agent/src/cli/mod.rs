@@ -2,7 +2,9 @@
 //!
 //! Must not check anything that needs a file, the environment or the network; that is `config`.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod devices;
 mod explain;
@@ -82,6 +84,25 @@ pub enum Command {
     LintImage(LintImageArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
+}
+
+/// Reads a command line, `argv[0]` included.
+///
+/// # Errors
+/// It is none, or asks for help, which clap's error then prints.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = Cli::command().mut_subcommands(unset_is_empty).try_get_matches_from(words)?;
+    Cli::from_arg_matches(&matches)
+}
+
+/// Has the flags of `command` take a variable that is empty for one that is not set: manifests made from
+/// templates have such.
+#[must_use]
+pub fn unset_is_empty(command: clap::Command) -> clap::Command {
+    command.mut_args(|flag| {
+        let value = flag.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { flag.env(None) } else { flag }
+    })
 }
 
 #[cfg(test)]

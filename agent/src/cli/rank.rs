@@ -78,6 +78,7 @@ pub struct BindArgs {
 /// Flags of `muster rank`.
 #[derive(Debug, Args)]
 #[command(
+    about = "Run one rank of an MPI job and put its number before every line",
     long_about = "Runs one rank of an MPI job and puts its number before every line that it prints.\n\n\
         The rank is found in the environment of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, Flux or \
         Slurm. Ends as the program ends: with its exit code, or by the same signal.\n\n\
@@ -99,12 +100,7 @@ pub struct RankArgs {
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub bind: BindArgs,
     /// The program and its arguments
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required = true,
-        value_name = "PROGRAM"
-    )]
+    #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
 }
 
@@ -128,8 +124,11 @@ fn size(text: &str) -> Result<u64, String> {
         "t" => 40,
         _ => return Err("a size is a number with k, M, G or T, such as 64KiB".to_owned()),
     };
-    let number: u64 = number.parse().map_err(|_| "a size begins with a number".to_owned())?;
-    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes > 0);
+    if number.is_empty() {
+        return Err("a size begins with a number".to_owned());
+    }
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    let bytes = bytes.filter(|bytes| *bytes > 0);
     bytes.ok_or_else(|| "a size must be more than nothing and fit 64 bits".to_owned())
 }
 

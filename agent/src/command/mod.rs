@@ -5,10 +5,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Parser as _};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{self, Cli, Command};
 use crate::exit::{Class, Failure, RuntimeError};
 use crate::text::{complain, say, verdict_line};
 
@@ -38,7 +38,7 @@ pub fn run() -> ExitCode {
     if let Some(words) = rank::as_wrapper(&arguments) {
         return rank::run_words(words);
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match cli::parse(arguments) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -114,7 +114,14 @@ fn fail(failure: &Failure) -> u8 {
 }
 
 fn log_to_stderr(verbose: u8) {
-    let by_variable = std::env::var("MUSTER_LOG").ok().and_then(|level| level.parse().ok());
+    let wanted = std::env::var("MUSTER_LOG").ok().filter(|level| !level.is_empty());
+    let by_variable = wanted.as_ref().and_then(|level| level.parse().ok());
+    if let (Some(level), None) = (wanted, by_variable) {
+        say(&format!(
+            "warning: MUSTER_LOG={level} means nothing\n\
+             hint: expected error, warn, info, debug or trace"
+        ));
+    }
     let level = by_variable.unwrap_or(match verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::DEBUG,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::{Args as _, FromArgMatches as _};
 
 use super::fail;
-use crate::cli::RankArgs;
+use crate::cli::{RankArgs, unset_is_empty};
 use crate::config::env::Environment;
 use crate::ids::HostName;
 use crate::launch::announce::tell;
@@ -30,7 +30,7 @@ pub(super) fn as_wrapper(arguments: &[OsString]) -> Option<&[OsString]> {
 /// Reads the words alone, without the rest of the command line's definition.
 pub(super) fn run_words(words: &[OsString]) -> ExitCode {
     let command = RankArgs::augment_args(clap::Command::new("muster rank").max_term_width(100));
-    let parsed = command
+    let parsed = unset_is_empty(command)
         .try_get_matches_from(words)
         .and_then(|matches| RankArgs::from_arg_matches(&matches));
     match parsed {

@@ -1,9 +1,12 @@
 //! `muster completions` and `muster man`, from the one definition of the command line.
 
+use std::fmt::Write as _;
+
 use clap::CommandFactory as _;
 use clap_mangen::Man;
 
 use crate::cli::{Cli, CompletionsArgs, ManArgs};
+use crate::config::variables::{ALL, Variable};
 use crate::exit::{Class, Explain, Failure};
 use crate::text::{OutputError, give};
 
@@ -43,6 +46,41 @@ pub(super) fn man(args: &ManArgs) -> Result<Class, Failure> {
     };
     let mut text = Vec::new();
     Man::new(page).render(&mut text).map_err(OutputError)?;
-    give(&String::from_utf8_lossy(&text))?;
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    if args.subcommand.is_none() {
+        text += &environment();
+    }
+    give(&text)?;
     Ok(Class::Ok)
+}
+
+/// The manual's section on variables.
+fn environment() -> String {
+    let mut section = String::from(".SH ENVIRONMENT\n");
+    for Variable { name, set_by, usage, purpose } in ALL {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            section,
+            ".TP\n\\fB{name}\\fR\nSet by {set_by}; muster {} it: {}.",
+            usage.word(),
+            purpose.replace('-', "\\-")
+        );
+    }
+    section
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::variables::is_known;
+
+    #[test]
+    fn every_flag_s_variable_is_in_the_table() {
+        let cli = Cli::command();
+        let flags = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+        let names = flags.filter_map(|flag| flag.get_env()?.to_str());
+        let unknown: Vec<&str> = names.filter(|name| !is_known(name)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+        assert!(environment().contains("\n\\fBMUSTER_PORT\\fR\n"));
+    }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args as _, CommandFactory as _, FromArgMatches as _};
 
 use super::{block_on, fail};
-use crate::cli::{Cli, WorkerArgs};
+use crate::cli::{Cli, WorkerArgs, unset_is_empty};
 use crate::config::env::Environment;
 use crate::exit::{Class, Failure};
 use crate::process::{background, guard};
@@ -59,9 +59,11 @@ fn help() -> Result<Class, Failure> {
     Ok(Class::Ok)
 }
 
-/// What `muster worker` would do: its defaults, and what the environment says.
+/// What `muster worker` would do: its defaults, and what the environment says; but for the port, which
+/// is sshd's own affair.
 fn usual() -> Result<WorkerArgs, clap::Error> {
-    let command = WorkerArgs::augment_args(clap::Command::new(NAME));
+    let command = unset_is_empty(WorkerArgs::augment_args(clap::Command::new(NAME)));
+    let command = command.mut_arg("port", |port| port.env(None));
     WorkerArgs::from_arg_matches(&command.try_get_matches_from([NAME])?)
 }
 

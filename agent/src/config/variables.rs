@@ -1,10 +1,8 @@
 //! THE table of environment variables: every name that muster reads or sets, who else sets it and
-//! what for; the reference page is printed from it.
+//! what for; `muster man` prints it.
 //!
-//! Must not read the environment. Other modules name variables by the constants made here, so that
-//! a variable cannot be used without being documented.
-
-use std::fmt::Write as _;
+//! Must not read the environment. Discovery names variables by the constants made here, and no flag has a
+//! variable that is not here, so that none of these can be used without being documented.
 
 /// What muster does with a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +70,22 @@ variables! {
         "the directory of the job's key, instead of `~/.ssh`, `/root/.ssh` and `/home/mpiuser/.ssh`";
     MUSTER_HOST_KEY = "MUSTER_HOST_KEY", Reads, "the user",
         "whose host key is believed: `job`, `known-hosts` or `any`";
+    MUSTER_MPIRUN = "MUSTER_MPIRUN", Reads, "the user",
+        "the mpirun to be used, where `--mpirun` does not say";
+    MUSTER_FABRIC = "MUSTER_FABRIC", Reads, "the user",
+        "which network the job uses, where `--fabric` does not say: auto, tcp, rdma or none";
+    MUSTER_REQUIRE = "MUSTER_REQUIRE", Reads, "the user",
+        "what every host must have, where `--require` does not say";
+    MUSTER_WAIT_TIMEOUT = "MUSTER_WAIT_TIMEOUT", Reads, "the user",
+        "how long workers are waited for";
+    MUSTER_ORPHAN_GRACE = "MUSTER_ORPHAN_GRACE", Reads, "the user",
+        "how long a worker lets the commands of a launcher run that has vanished";
+    MUSTER_RUN_DIR = "MUSTER_RUN_DIR", Reads, "the user",
+        "where a launch makes its private directory, before `$TMPDIR`, `/tmp` and `/dev/shm`";
+    MUSTER_LOG = "MUSTER_LOG", Reads, "the user",
+        "how much muster says of its own steps: error, warn, info, debug or trace";
+    MUSTER_SESSION = "MUSTER_SESSION", Sets, "muster worker",
+        "marks what a worker started, so that nothing of it is left behind";
     MUSTER_HEARTBEAT = "MUSTER_HEARTBEAT", Reads, "the user",
         "between two signs of life of a worker; the same for launcher and workers";
     MUSTER_HEARTBEAT_MISSES = "MUSTER_HEARTBEAT_MISSES", Reads, "the user",
@@ -185,18 +199,6 @@ variables! {
         "stands against `NCCL_IB_GID_INDEX`";
 }
 
-/// The reference page: one Markdown table, in the order of [`ALL`].
-#[must_use]
-pub fn reference() -> String {
-    let mut page = String::from("| variable | set by | muster | for |\n|---|---|---|---|\n");
-    for variable in ALL {
-        let Variable { name, set_by, usage, purpose } = variable;
-        // Writing to a String cannot fail.
-        let _ = writeln!(page, "| `{name}` | {set_by} | {} | {purpose} |", usage.word());
-    }
-    page
-}
-
 /// Whether the table has the variable, by its name or as a member of a family.
 #[must_use]
 pub fn is_known(name: &str) -> bool {
@@ -221,7 +223,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
-    use super::{ALL, VC_TASK_HOSTS, is_known, part, reference};
+    use super::{ALL, VC_TASK_HOSTS, is_known, part};
 
     #[test]
     fn no_name_stands_twice_and_every_row_says_something() {
@@ -231,7 +233,6 @@ mod tests {
             assert!(!variable.set_by.is_empty() && !variable.purpose.is_empty(), "{variable:?}");
             assert!(!variable.purpose.ends_with('.') && !variable.purpose.contains('|'));
         }
-        assert_eq!(reference().lines().count(), ALL.len() + 2);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod table;
 pub enum Format {
     /// For people
     Table,
-    /// For programs: [`SCHEMA`](super::report::SCHEMA), one object a line
+    /// For programs: one object a line, as agent/docs/devices.schema.json describes it
     Json,
     /// For node-exporter's text files and the like
     Prometheus,

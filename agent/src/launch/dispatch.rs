@@ -14,10 +14,16 @@ use crate::relay::{Report, Source};
 use crate::ssh::control::{RankSeen, Still};
 use crate::ssh::remote::Ended;
 
+mod finished;
 mod placement;
 
+use finished::Finished;
 pub use placement::Expected;
 use placement::Seen;
+
+/// How long mpirun may outlive the last rank of a job that went well. PRRTE 5 sometimes overlooks the
+/// end of programs that do not call MPI, and waits for ever.
+const OVERDUE: Duration = Duration::from_secs(15);
 
 /// How long mpirun has to notice that one of its daemons failed, before muster ends the job: Hydra
 /// never notices some failures, Open MPI does within a second.
@@ -44,9 +50,9 @@ const DAEMON_GRACE: Duration = Duration::from_millis(200);
 /// How long the daemons of a job that ended well may take to follow mpirun.
 const SETTLING: Duration = Duration::from_secs(2);
 
-/// How long mpirun gets to end at most where a worker is lost and no rank has a wrapper: Open MPI 4
-/// waits for that worker's daemon without end.
-const LOST_GRACE: Duration = Duration::from_secs(2);
+/// How long mpirun gets to end where it has nothing left to do, or a worker is lost and no rank has a
+/// wrapper: Open MPI 4 waits for that worker's daemon without end.
+const SHORT_GRACE: Duration = Duration::from_secs(2);
 
 /// No mercy.
 const KILL_HERE: Response = Response::ClearHere { patience: Duration::ZERO, grace: Duration::ZERO };
@@ -84,6 +90,9 @@ pub struct Dispatch {
     cause: Option<Cause>,
     mpirun: Option<WaitStatus>,
     seen: Seen,
+    finished: Finished,
+    /// Whether mpirun was ended because all ranks had ended well, and so has no word in the matter.
+    overdue: bool,
     ended_well: BTreeSet<HostName>,
     daemon_ended: Option<(HostName, Ended)>,
     /// Ranks whose wrapper has said that they run.
@@ -108,6 +117,8 @@ impl Dispatch {
             cause: None,
             mpirun: None,
             seen: Seen::default(),
+            finished: Finished::default(),
+            overdue: false,
             ended_well: BTreeSet::new(),
             daemon_ended: None,
             running: BTreeMap::new(),
@@ -140,7 +151,12 @@ impl Dispatch {
             Event::AgentEnded(host, ended) => self.agent_ended(host, ended),
             // Its own doing: it ends the job, or has noticed that the daemon is gone.
             Event::AgentStopped(_) => Vec::new(),
-            Event::Ranks(host, ranks) => self.ranks(host, &ranks),
+            Event::Ranks(host, ranks) => {
+                self.finished.seen(&host, ranks.len());
+                let mut responses = self.ranks(host, &ranks);
+                responses.extend(self.all_ended_well());
+                responses
+            }
             Event::Rank(host, report) => self.rank(host, &report),
             // The rank that they befell tells; these say why.
             Event::OomKilled(..) | Event::Full(..) => Vec::new(),
@@ -207,7 +223,7 @@ impl Dispatch {
             self.asked = true;
             responses.push(Response::Signal(by_hand.unwrap_or(SIGTERM)));
             let grace = self.expected.grace;
-            let grace = if lost { grace.min(LOST_GRACE) } else { grace };
+            let grace = if lost { grace.min(SHORT_GRACE) } else { grace };
             responses.push(Response::Arm(Timer::Grace, grace));
         } else {
             responses.push(Response::SignalRanks(SIGTERM));
@@ -225,8 +241,12 @@ impl Dispatch {
         if !matches!(self.phase, Phase::Running | Phase::Stopping) {
             return Vec::new();
         }
-        self.phase = Phase::Killing;
         self.cause.get_or_insert(cause);
+        self.kill_now()
+    }
+
+    fn kill_now(&mut self) -> Vec<Response> {
+        self.phase = Phase::Killing;
         vec![Response::SignalRanks(SIGKILL), KILL_HERE, Response::Arm(Timer::Kill, KILL_LIMIT)]
     }
 
@@ -262,6 +282,10 @@ impl Dispatch {
                 }
                 None => Vec::new(),
             },
+            (Timer::Overdue, Phase::Running) => match self.finished.waited() {
+                true if self.running.is_empty() => self.end_overdue(),
+                _ => Vec::new(),
+            },
             (Timer::Clear, Phase::Clearing) => {
                 let hosts: Vec<String> = self.uncleared.iter().map(ToString::to_string).collect();
                 let mut responses =
@@ -270,13 +294,6 @@ impl Dispatch {
                 responses
             }
             _ => Vec::new(),
-        }
-    }
-
-    fn kill_now(&mut self) -> Vec<Response> {
-        match self.cause.clone() {
-            Some(cause) => self.kill(cause),
-            None => Vec::new(),
         }
     }
 
@@ -323,6 +340,7 @@ impl Dispatch {
                 let rank = hello.identity.as_ref().map(|identity| identity.rank);
                 let name = rank.map_or_else(|| "a program".to_owned(), |n| format!("rank {n}"));
                 self.running.insert((host.clone(), *source), name);
+                self.finished.started(hello);
                 // One that starts while the job ends has missed the signal.
                 let late = self.phase == Phase::Stopping;
                 let mut responses: Vec<Response> =
@@ -343,7 +361,12 @@ impl Dispatch {
                 let words = format!("{name} on {host}: {}; ending the job", ended.status);
                 self.stop(Cause::Rank, words)
             }
-            Some(_) => Vec::new(),
+            Some(ended) => {
+                if ended.status.success() {
+                    self.finished.ended_well();
+                }
+                self.all_ended_well()
+            }
             None => {
                 self.vanished.get_or_insert((host, source));
                 vec![Response::Arm(Timer::Vanished, EXPLAIN)]
@@ -357,6 +380,27 @@ impl Dispatch {
             return vec![Response::Arm(Timer::Follow, FOLLOW)];
         }
         Vec::new()
+    }
+
+    /// Nothing is left to be done but by mpirun, which should notice.
+    fn all_ended_well(&mut self) -> Vec<Response> {
+        if self.phase != Phase::Running || !self.running.is_empty() || !self.finished.all() {
+            return Vec::new();
+        }
+        self.finished.wait();
+        vec![Response::Arm(Timer::Overdue, OVERDUE)]
+    }
+
+    fn end_overdue(&mut self) -> Vec<Response> {
+        self.phase = Phase::Stopping;
+        self.asked = true;
+        self.overdue = true;
+        let words = format!(
+            "all ranks ended well {} s ago, and mpirun did not notice: ending it",
+            OVERDUE.as_secs()
+        );
+        let grace = Response::Arm(Timer::Grace, SHORT_GRACE);
+        vec![Response::Say(words), Response::Signal(SIGTERM), grace]
     }
 
     /// A stall: nobody has written for the set time, and some rank has not even computed.
@@ -418,7 +462,8 @@ impl Dispatch {
     }
 
     fn mpirun_ended(&mut self, status: WaitStatus) -> Vec<Response> {
-        self.mpirun = Some(status);
+        let settled = self.overdue && self.cause.is_none();
+        self.mpirun = Some(if settled { WaitStatus::Exited(0) } else { status });
         let grace = if self.only_daemons { DAEMON_GRACE } else { LEFTOVER_GRACE };
         self.phase = Phase::Clearing;
         let patience = self.patience();

@@ -82,6 +82,8 @@ pub enum Timer {
     Grace,
     /// All ranks have ended and mpirun has had its time to follow.
     Follow,
+    /// All ranks have ended well and mpirun has had its time to follow.
+    Overdue,
     /// A wrapper vanished without a report, and mpirun has had its time to say why.
     Vanished,
     /// mpirun was killed and has had its time to be gone.

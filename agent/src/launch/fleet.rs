@@ -23,6 +23,9 @@ use crate::ssh::heartbeat::Heartbeat;
 /// For a message to be on its way.
 const TELLING: Duration = Duration::from_secs(1);
 
+/// Between the end of a control channel and that of its connection.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// How a command reaches a host.
 pub enum Way {
     /// It is started on this machine.
@@ -193,8 +196,14 @@ async fn listen(
                 Event::WorkerCleared(host.clone(), terminated, killed)
             }
             Ok(Some(ToLauncher::Hello(_) | ToLauncher::CalledBack { .. })) => continue,
-            // The end of the connection is reported by the one who watches it.
-            Ok(None) => return,
+            Ok(None) => {
+                // With its connection, as a rule; whoever watches that says why.
+                tokio::time::sleep(CLOSING).await;
+                Event::WorkerLost(
+                    host.clone(),
+                    Loss::Connection("it closed its control channel".into()),
+                )
+            }
             Err(error) => Event::WorkerLost(host.clone(), Loss::Connection(error.to_string())),
         };
         let over = matches!(event, Event::WorkerLost(..));

@@ -11,10 +11,11 @@ use crate::devices::net;
 use crate::devices::report::{Interface, InterfaceKind, Report};
 use crate::devices::require;
 use crate::exit::Failure;
-use crate::fabric::{self, Member};
+use crate::fabric::{self, Member, Wanted};
 use crate::ids::HostName;
 use crate::plan::Fabric;
 use crate::readiness::wait::{Link, Ready};
+use crate::text::say;
 
 /// What this machine has: all of it where ranks run here, else its addresses.
 #[must_use]
@@ -76,7 +77,12 @@ pub fn choose(config: &LaunchConfig, ready: &[Ready], own: &Report) -> Result<Fa
         Link::Here => None,
     });
     // Alone, this machine has no peers.
-    let Some(ours) = ours else { return Ok(Fabric::default()) };
+    let Some(ours) = ours else {
+        if config.fabric == Wanted::Rdma {
+            say("warning: --fabric rdma: ranks of one machine use no network");
+        }
+        return Ok(Fabric::default());
+    };
     let launcher = HostName::from(config.own.hostname.as_str());
     let mut members: Vec<Member<'_>> = ready
         .iter()

@@ -21,7 +21,7 @@ use super::network;
 use super::slots::{own_slots, plan_hosts};
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
-use crate::config::variables::{ABSTRACT, POD_NAME};
+use crate::config::variables::{ABSTRACT, MUSTER_RUN_DIR, POD_NAME};
 use crate::devices::host::{Roots, cpus};
 use crate::devices::net;
 use crate::devices::own::OwnHost;
@@ -32,6 +32,7 @@ use crate::discovery::enumerate::enumerate;
 use crate::exit::{Class, Explain, Failure};
 use crate::output::Returns;
 use crate::plan::{self, Fabric, Family, Plan, PlanHost, Request};
+use crate::process::limits::raise_open_files;
 use crate::rank::protocol::Output;
 use crate::rank::{self, Color};
 use crate::readiness::callback;
@@ -50,6 +51,7 @@ pub async fn gather(
     reach: &Reach,
     own: &Arc<OwnHost>,
 ) -> Result<Vec<Ready>, Failure> {
+    raise_open_files();
     let resolver = Arc::new(Resolver::from_system());
     let deadline = Instant::now() + reach.patience.total;
     let specs = loop {
@@ -289,12 +291,12 @@ impl Explain for NoRunDir {
 const SOCKET_PATH: usize = 107;
 
 impl RunDir {
-    /// Makes it below the first of `$MUSTER_RUN_DIR`, `$TMPDIR`, `/tmp`, `/dev/shm` that takes it.
+    /// Makes it below the first of `$MUSTER_MUSTER_RUN_DIR`, `$TMPDIR`, `/tmp`, `/dev/shm` that takes it.
     ///
     /// # Errors
     /// None of them does.
     pub fn create(env: &Environment) -> Result<Self, NoRunDir> {
-        let named = ["MUSTER_RUN_DIR", "TMPDIR"].into_iter().filter_map(|name| env.non_empty(name));
+        let named = [MUSTER_RUN_DIR, "TMPDIR"].into_iter().filter_map(|name| env.non_empty(name));
         let mut attempts = Vec::new();
         for parent in named.chain(["/tmp", "/dev/shm"]) {
             let random: u32 = rand::random();
@@ -305,7 +307,17 @@ impl RunDir {
                 continue;
             }
             match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(Self(path)),
+                Ok(()) => {
+                    if let (Some(_), Some((wanted, error))) =
+                        (env.non_empty(MUSTER_RUN_DIR), attempts.first())
+                    {
+                        say(&format!(
+                            "warning: {MUSTER_RUN_DIR}: make {}: {error}",
+                            wanted.display()
+                        ));
+                    }
+                    return Ok(Self(path));
+                }
                 Err(error) => attempts.push((path, error)),
             }
         }

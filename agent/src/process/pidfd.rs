@@ -44,7 +44,7 @@ fn same(id: ProcessId) -> bool {
 
 /// Sends `signals` in order. A process that is gone, or may not be signalled, is passed over: the
 /// next snapshot shows what is left.
-pub(super) fn send(id: ProcessId, signals: &[Signal]) {
+pub fn send(id: ProcessId, signals: &[Signal]) {
     match open(id) {
         Ok(None) => {}
         Ok(Some(fd)) => {

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::Source;
+use crate::process::pidfd;
 use crate::process::tree::{ProcessId, Tree};
 
 const PROC: &str = "/proc";
@@ -99,7 +99,7 @@ impl Roll {
             let wrapper =
                 running.wrapper.filter(|_| signal != Signal::SIGKILL || running.program.is_none());
             for process in wrapper.into_iter().chain(running.program) {
-                send(process, signal);
+                pidfd::send(process, &[signal]);
             }
         }
     }
@@ -132,13 +132,6 @@ impl Roll {
 }
 
 /// Sends a signal to the very process, not to another one that got its number.
-fn send(process: ProcessId, signal: Signal) {
-    if ProcessId::look_up(Path::new(PROC), process.pid).is_ok_and(|now| now == process) {
-        // Gone only where it has just ended.
-        let _ = kill(Pid::from_raw(process.pid), signal);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;

@@ -11,19 +11,20 @@ use std::time::Duration;
 use russh::client::{self, AuthResult, DisconnectReason, Msg};
 use russh::keys::ssh_key::Algorithm;
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, known_hosts};
-use russh::{Channel, ChannelId, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::control::{self, FrameError};
 use super::control_channel::{ControlReceiver, ControlSender};
+use super::credit;
 use super::duplex::Duplex;
 use super::heartbeat::Heartbeat;
 use super::keys::JobKey;
 use super::lines_channel::LinesChannel;
 use super::remote::Exec;
-use super::wire::{self, Brake, Gauge};
+use super::wire;
 use crate::relay::mux;
 
 /// Which host key is believed.
@@ -108,7 +109,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 struct Handler {
     login: Login,
     peer: SocketAddr,
-    brake: Brake,
     /// Set where the server has shown the key derived from the job's.
     derived: Arc<AtomicBool>,
     ended: watch::Sender<Option<String>>,
@@ -141,31 +141,6 @@ impl client::Handler for Handler {
         })
     }
 
-    async fn data(
-        &mut self,
-        channel: ChannelId,
-        data: &[u8],
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        self.brake.arrived(channel.number(), data.len()).await;
-        Ok(())
-    }
-
-    async fn extended_data(
-        &mut self,
-        channel: ChannelId,
-        _stream: u32,
-        data: &[u8],
-        _session: &mut client::Session,
-    ) -> Result<(), Self::Error> {
-        self.brake.arrived(channel.number(), data.len()).await;
-        Ok(())
-    }
-
-    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
-        self.brake.target()
-    }
-
     async fn disconnected(
         &mut self,
         reason: DisconnectReason<Self::Error>,
@@ -183,7 +158,6 @@ impl client::Handler for Handler {
 /// One authenticated connection to a host; closed when dropped.
 pub struct Connection {
     handle: client::Handle<Handler>,
-    brake: Brake,
     ended: watch::Receiver<Option<String>>,
     peer: SocketAddr,
     local: SocketAddr,
@@ -209,11 +183,10 @@ impl Connection {
         let connected = Instant::now();
         let local = stream.local_addr().map_err(DialError::Unreachable)?;
         stream.set_nodelay(true).map_err(DialError::Unreachable)?;
-        let (brake, (ended, ended_rx)) = (Brake::default(), watch::channel(None));
+        let (ended, ended_rx) = watch::channel(None);
         let (key, user, derived) = (login.key.clone(), login.user.clone(), Arc::default());
         let config = config(login.heartbeat);
-        let handler =
-            Handler { login, peer, brake: brake.clone(), derived: Arc::clone(&derived), ended };
+        let handler = Handler { login, peer, derived: Arc::clone(&derived), ended };
         let mut handle =
             timeout_at(deadline, client::connect_stream(config, Duplex::new(stream), handler))
                 .await
@@ -237,7 +210,7 @@ impl Connection {
         match result {
             AuthResult::Success => {
                 let took = (connected - begun, connected.elapsed());
-                Ok(Self { handle, brake, ended: ended_rx, peer, local, took })
+                Ok(Self { handle, ended: ended_rx, peer, local, took })
             }
             AuthResult::Failure { .. } => Err(DialError::KeyRefused),
         }
@@ -288,13 +261,19 @@ impl Connection {
         command: &[u8],
         env: &[(String, String)],
     ) -> Result<Exec, ChannelError> {
-        let (mut read, write, gauge) = self.channel().await?;
+        let (mut read, write) = self.channel().await?;
         for (name, value) in env {
             write.set_env(false, name, value).await?;
         }
+        write.set_env(true, credit::CONSUMED, "0").await?;
         write.exec(true, command).await?;
+        let credited = match granted(&mut read).await {
+            Ok(()) => true,
+            Err(ChannelError::Refused) => false,
+            Err(error) => return Err(error),
+        };
         granted(&mut read).await?;
-        Ok(Exec::new(read, write, gauge, self.ended.clone()))
+        Ok(Exec::new(read, write, credited, self.ended.clone()))
     }
 
     /// Opens the control channel; none where the server is not muster.
@@ -303,9 +282,7 @@ impl Connection {
     /// See [`ChannelError`].
     pub async fn control(&self) -> Result<Option<(ControlSender, ControlReceiver)>, ChannelError> {
         let channel = self.subsystem(control::SUBSYSTEM).await?;
-        Ok(channel.map(|(read, write, gauge)| {
-            (ControlSender::new(write), ControlReceiver::new(read, gauge))
-        }))
+        Ok(channel.map(|(read, write)| (ControlSender::new(write), ControlReceiver::new(read))))
     }
 
     /// Opens a channel for the lines of ranks; none where the server knows of no such thing.
@@ -314,17 +291,17 @@ impl Connection {
     /// See [`ChannelError`].
     pub async fn lines(&self) -> Result<Option<LinesChannel>, ChannelError> {
         let channel = self.subsystem(mux::SUBSYSTEM).await?;
-        Ok(channel.map(|(read, write, gauge)| LinesChannel::new(read, write, gauge)))
+        Ok(channel.map(|(read, write)| LinesChannel::new(read, write)))
     }
 
     async fn subsystem(
         &self,
         name: &str,
-    ) -> Result<Option<(ChannelReadHalf, ChannelWriteHalf<Msg>, Gauge)>, ChannelError> {
-        let (mut read, write, gauge) = self.channel().await?;
+    ) -> Result<Option<(ChannelReadHalf, ChannelWriteHalf<Msg>)>, ChannelError> {
+        let (mut read, write) = self.channel().await?;
         write.request_subsystem(true, name).await?;
         match granted(&mut read).await {
-            Ok(()) => Ok(Some((read, write, gauge))),
+            Ok(()) => Ok(Some((read, write))),
             Err(ChannelError::Refused) => {
                 // An open channel counts against the sessions that sshd allows (MaxSessions).
                 write.close().await?;
@@ -334,16 +311,12 @@ impl Connection {
         }
     }
 
-    async fn channel(
-        &self,
-    ) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>, Gauge), ChannelError> {
+    async fn channel(&self) -> Result<(ChannelReadHalf, ChannelWriteHalf<Msg>), ChannelError> {
         let open = self.handle.channel_open_session();
         let channel: Channel<Msg> = tokio::time::timeout(REQUEST_TIMEOUT, open)
             .await
             .map_err(|_| ChannelError::TimedOut(REQUEST_TIMEOUT))??;
-        let gauge = self.brake.open(channel.id().number());
-        let (read, write) = channel.split();
-        Ok((read, write, gauge))
+        Ok(channel.split())
     }
 }
 

@@ -7,7 +7,6 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 
 use super::client::ChannelError;
 use super::control::{self, FrameError, Frames, ToLauncher, ToWorker};
-use super::wire::Gauge;
 
 /// Sends control messages to a worker.
 pub struct ControlSender {
@@ -31,13 +30,12 @@ impl ControlSender {
 /// Receives control messages from a worker.
 pub struct ControlReceiver {
     read: ChannelReadHalf,
-    gauge: Gauge,
     frames: Frames,
 }
 
 impl ControlReceiver {
-    pub(super) fn new(read: ChannelReadHalf, gauge: Gauge) -> Self {
-        Self { read, gauge, frames: Frames::default() }
+    pub(super) fn new(read: ChannelReadHalf) -> Self {
+        Self { read, frames: Frames::default() }
     }
 
     /// The next message; none when the worker closed the channel or is gone.
@@ -51,7 +49,6 @@ impl ControlReceiver {
             }
             match self.read.wait().await {
                 Some(ChannelMsg::Data { data }) => {
-                    self.gauge.consumed(data.len());
                     self.frames.push(&data);
                 }
                 Some(ChannelMsg::Close | ChannelMsg::Eof) | None => return Ok(None),

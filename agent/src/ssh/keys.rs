@@ -123,6 +123,10 @@ impl Explain for KeyError {
                 "mount the job's SSH secret and name its directory with --key-dir or MUSTER_KEY_DIR"
                     .into()
             }
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "mount the key there, or name the file that is one (-i of ssh, HostKey of sshd)"
+                    .into()
+            }
             Self::Unreadable { path, .. } => format!(
                 "uid {} must be able to read it: set the secret's defaultMode or the pod's fsGroup \
                  (ls -l {})",

@@ -9,14 +9,12 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 
 use super::client::ChannelError;
 use super::control;
-use super::wire::Gauge;
 use crate::relay::mux::{Demux, FromDesk, MuxError, ToDesk};
 
 /// Receives the lines of a worker's ranks.
 pub struct LinesChannel {
     read: ChannelReadHalf,
     desk: DeskSender,
-    gauge: Gauge,
     demux: Demux,
     /// Bytes that have been taken and not yet told.
     taken: usize,
@@ -42,9 +40,9 @@ impl DeskSender {
 }
 
 impl LinesChannel {
-    pub(super) fn new(read: ChannelReadHalf, write: ChannelWriteHalf<Msg>, gauge: Gauge) -> Self {
+    pub(super) fn new(read: ChannelReadHalf, write: ChannelWriteHalf<Msg>) -> Self {
         let desk = DeskSender(Arc::new(write));
-        Self { read, desk, gauge, demux: Demux::default(), taken: 0, window: 0 }
+        Self { read, desk, demux: Demux::default(), taken: 0, window: 0 }
     }
 
     /// Has the worker open its desk for wrappers that look for `socket`; no more than `window` bytes
@@ -86,7 +84,6 @@ impl LinesChannel {
             }
             match self.read.wait().await {
                 Some(ChannelMsg::Data { data }) => {
-                    self.gauge.consumed(data.len());
                     self.taken += data.len();
                     self.demux.push(&data);
                 }

@@ -10,6 +10,7 @@ pub mod client;
 pub mod config_text;
 pub mod control;
 pub mod control_channel;
+pub mod credit;
 mod derived;
 pub mod duplex;
 pub mod heartbeat;

@@ -139,7 +139,7 @@ impl Explain for OptionsError {
                 "usage: muster rsh [ssh options] host command…".to_owned()
             }
             Self::NoCommand(host) => format!("give a command: muster rsh {host} hostname"),
-            Self::Value { .. } => return None,
+            Self::Value { .. } => "ssh_config(5) tells what each option takes".to_owned(),
             Self::Refused { option, .. } => format!(
                 "take {option} out of the remote-shell arguments (plm_rsh_args, \
                  HYDRA_LAUNCHER_EXTRA_ARGS), or use ssh for this"

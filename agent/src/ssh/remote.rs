@@ -3,13 +3,14 @@
 //! Must not start it; a connection does.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::watch;
 
-use super::wire::Gauge;
+use super::credit::{CONSUMED, Unsaid};
 use crate::process::status::{WaitStatus, from_ssh_name};
 
 /// How a command on a host ended.
@@ -44,35 +45,35 @@ pub enum ExecEvent {
 
 /// A command that runs on a host.
 pub struct Exec {
-    read: ChannelReadHalf,
-    gauge: Gauge,
-    closed: watch::Receiver<Option<String>>,
+    events: ExecEvents,
     /// Its standard input.
     stdin: ExecStdin,
 }
 
 /// The standard input of a command on a host.
 pub struct ExecStdin {
-    write: ChannelWriteHalf<Msg>,
+    write: Arc<ChannelWriteHalf<Msg>>,
 }
 
 impl Exec {
-    /// A command that was granted on this channel; `closed` tells why its connection ended.
+    /// A command that was granted on this channel. `credited`: the server wants to know what is
+    /// consumed of its output; `closed` tells why the connection ended.
     pub(super) fn new(
         read: ChannelReadHalf,
         write: ChannelWriteHalf<Msg>,
-        gauge: Gauge,
+        credited: bool,
         closed: watch::Receiver<Option<String>>,
     ) -> Self {
-        Self { read, stdin: ExecStdin { write }, gauge, closed }
+        let write = Arc::new(write);
+        let unsaid = credited.then(|| (Arc::clone(&write), Unsaid::default()));
+        let events = ExecEvents { read, unsaid, closed, status: None };
+        Self { events, stdin: ExecStdin { write } }
     }
 
     /// Takes it apart, so that both directions can be pumped at once.
     #[must_use]
     pub fn split(self) -> (ExecEvents, ExecStdin) {
-        let events =
-            ExecEvents { read: self.read, gauge: self.gauge, closed: self.closed, status: None };
-        (events, self.stdin)
+        (self.events, self.stdin)
     }
 }
 
@@ -103,7 +104,8 @@ impl ExecStdin {
 /// Output and end of a command on a host.
 pub struct ExecEvents {
     read: ChannelReadHalf,
-    gauge: Gauge,
+    /// What a muster at the other end is to be told.
+    unsaid: Option<(Arc<ChannelWriteHalf<Msg>>, Unsaid)>,
     closed: watch::Receiver<Option<String>>,
     status: Option<WaitStatus>,
 }
@@ -114,11 +116,11 @@ impl ExecEvents {
         loop {
             match self.read.wait().await {
                 Some(ChannelMsg::Data { data }) => {
-                    self.gauge.consumed(data.len());
+                    self.consumed(data.len()).await;
                     return ExecEvent::Stdout(data);
                 }
                 Some(ChannelMsg::ExtendedData { data, .. }) => {
-                    self.gauge.consumed(data.len());
+                    self.consumed(data.len()).await;
                     return ExecEvent::Stderr(data);
                 }
                 Some(ChannelMsg::ExitStatus { exit_status }) => {
@@ -141,6 +143,15 @@ impl ExecEvents {
                 }
                 Some(_) => {}
             }
+        }
+    }
+
+    async fn consumed(&mut self, bytes: usize) {
+        if let Some((write, unsaid)) = &mut self.unsaid
+            && let Some(value) = unsaid.add(bytes)
+        {
+            // Where it cannot be said, the connection is gone.
+            let _ = write.set_env(false, CONSUMED, value).await;
         }
     }
 }

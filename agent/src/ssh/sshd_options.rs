@@ -200,8 +200,9 @@ impl Explain for SshdOptionsError {
                 "sshd --help lists what muster reads in place of sshd".to_owned()
             }
             Self::File { .. } => "-f names the configuration; -f none reads none".to_owned(),
-            Self::Value { .. } => return None,
-            Self::Unknown { .. } => "sshd_config(5) lists the settings".to_owned(),
+            Self::Value { .. } | Self::Unknown { .. } => {
+                "sshd_config(5) lists the settings, and what each takes".to_owned()
+            }
             Self::Refused { name, .. } => {
                 format!("take {name} out, or run OpenSSH's sshd where it is needed")
             }

@@ -73,7 +73,8 @@ const TRICKLE: u32 = 2;
 /// How long the connection rests between the bytes of a trickle.
 const TRICKLE_PAUSE: Duration = Duration::from_millis(10);
 
-/// Flow control by consumption, for one connection.
+/// Flow control by consumption, for one connection of a server. As a client russh has no such brake: there
+/// [`credit`](super::credit) bounds what commands say, and the lines' and the control channel themselves.
 ///
 /// russh grants a peer new window when data arrives, not when somebody has consumed it; what holds
 /// it back is a full channel, which stops the whole connection, answers in the other direction

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
 use nix::sys::signal::{Signal, killpg};
@@ -20,14 +21,20 @@ use crate::process::carry::carry;
 use crate::process::reaper::Exited;
 use crate::process::spawn::Child;
 use crate::process::status::{WaitStatus, from_ssh_name, ssh_name};
+use crate::ssh::credit::Credit;
 use crate::ssh::wire::Gauge;
 
 /// SSH's number of the standard error stream (RFC 4254 section 5.2).
 const STDERR: u32 = 1;
 
 /// Runs `command` and closes the channel when it has ended; ends it when the peer goes away first.
-pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
-    let Line { link, mut read, write, handle, gauge } = line;
+pub async fn serve(
+    line: Line,
+    command: Vec<u8>,
+    env: Vec<(String, String)>,
+    credit: Option<Arc<Credit>>,
+) {
+    let Line { link, mut read, write, handle, gauge, .. } = line;
     let id = link.id;
     let _untold = link.worker.untold();
     let child = match link.worker.start(id, &command, &env) {
@@ -49,9 +56,16 @@ pub async fn serve(line: Line, command: Vec<u8>, env: Vec<(String, String)>) {
     tracing::debug!(%id, pid = process.pid, "started");
     let (exited, after_exit) = watch::channel(false);
     let Child { stdin, stdout, stderr, exit, .. } = child;
-    let output =
-        carry(stdout, after_exit.clone(), async |data| write.data_bytes(data).await.is_ok());
+    let granted = async |bytes| match &credit {
+        Some(credit) => credit.take(bytes).await,
+        None => {}
+    };
+    let output = carry(stdout, after_exit.clone(), async |data| {
+        granted(data.len()).await;
+        write.data_bytes(data).await.is_ok()
+    });
     let errors = carry(stderr, after_exit, async |data| {
+        granted(data.len()).await;
         write.extended_data_bytes(STDERR, data).await.is_ok()
     });
     let mut peer_left = pin!(listen(&mut read, stdin, &gauge, process.pid));

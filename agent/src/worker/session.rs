@@ -2,20 +2,23 @@
 //!
 //! Must not run anything itself: a callback of the protocol only checks, counts and hands over.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use russh::keys::PublicKey;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
 use russh::{
-    Channel, ChannelId, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, server,
+    Channel, ChannelId, ChannelMsg, ChannelOpenFailure, ChannelReadHalf, ChannelWriteHalf, Pty,
+    server,
 };
 use tokio::sync::{Notify, Semaphore};
 
 use super::{ConnectionId, Worker, control, exec, lines};
 use crate::relay::mux;
 use crate::ssh::control::SUBSYSTEM;
+use crate::ssh::credit::{self, Credit};
 use crate::ssh::wire::{Brake, Gauge};
 
 /// Channels that one connection may have open at a time; a launcher needs one for control and one
@@ -41,17 +44,65 @@ pub struct Link {
     pub authenticated: Arc<Notify>,
 }
 
-/// Protocol callbacks of one connection.
+/// What was asked for on a channel so far.
+#[derive(Debug, Default)]
+struct Asked {
+    variables: Vec<(String, String)>,
+    /// Of names and values, refused ones too.
+    bytes: usize,
+    /// Whether, and how much, the client lets the command say; none: as much as it likes.
+    credit: Option<Arc<Credit>>,
+    /// Something runs there, or is about to.
+    taken: bool,
+}
+
+impl Asked {
+    /// Takes a variable for the command to come, or refuses it.
+    fn variable(&mut self, name: &str, value: &str, worker: &Worker) -> bool {
+        if name == credit::CONSUMED {
+            return match &self.credit {
+                Some(credit) => credit.consumed(value),
+                None if self.taken => false,
+                None => self.credit.get_or_insert_default().consumed(value),
+            };
+        }
+        self.bytes += name.len() + value.len();
+        let fits = self.variables.len() < MAX_VARIABLES && self.bytes <= MAX_VARIABLE_BYTES;
+        let taken = fits && worker.accepts_variable(name);
+        if taken {
+            self.variables.push((name.to_owned(), value.to_owned()));
+        }
+        taken
+    }
+
+    /// Whether the channel is still free for what is asked for now.
+    fn take(&mut self) -> bool {
+        !std::mem::replace(&mut self.taken, true)
+    }
+}
+
+type Requests = Arc<Mutex<Asked>>;
+
+/// Protocol callbacks of one connection. They answer, since russh keeps one note a channel of whether
+/// an answer is due: one given later would pass for that of the next request.
 pub struct Handler {
     link: Link,
     channels: Arc<Semaphore>,
+    requests: HashMap<ChannelId, Requests>,
 }
 
 impl Handler {
     /// Callbacks for `link`.
     #[must_use]
     pub fn new(link: Link) -> Self {
-        Self { link, channels: Arc::new(Semaphore::new(MAX_CHANNELS)) }
+        let channels = Arc::new(Semaphore::new(MAX_CHANNELS));
+        Self { link, channels, requests: HashMap::new() }
+    }
+
+    /// What `ask` says of the requests on a channel; no to one that has closed.
+    fn asked(&self, channel: ChannelId, ask: impl FnOnce(&mut Asked) -> bool) -> bool {
+        let requests = self.requests.get(&channel);
+        requests.is_some_and(|asked| ask(&mut asked.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn admit(&self, key: &PublicKey) -> Auth {
@@ -95,14 +146,83 @@ impl server::Handler for Handler {
         };
         reply.accept().await;
         let gauge = self.link.brake.open(channel.id().number());
-        let (read, write) = channel.split();
+        let (id, (read, write)) = (channel.id(), channel.split());
+        let requests = Requests::default();
+        // Those of channels that are over have no other owner any more.
+        self.requests.retain(|_, asked| Arc::strong_count(asked) > 1);
+        self.requests.insert(id, Arc::clone(&requests));
         let handle = session.handle();
-        let line = Line { link: self.link.clone(), read, write, handle, gauge };
+        let line = Line { link: self.link.clone(), read, write, handle, gauge, requests };
         tokio::spawn(async move {
             line.serve().await;
             drop(permit);
         });
         Ok(())
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let worker = &self.link.worker;
+        let taken = self.asked(channel, |asked| asked.variable(name, value, worker));
+        answer(session, channel, taken)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        answer(session, channel, self.asked(channel, Asked::take))
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let known = [SUBSYSTEM, mux::SUBSYSTEM].contains(&name);
+        answer(session, channel, known && self.asked(channel, Asked::take))
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        answer(session, channel, false)
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _columns: u32,
+        _rows: u32,
+        _width: u32,
+        _height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        answer(session, channel, false)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        answer(session, channel, false)
     }
 
     async fn data(
@@ -131,6 +251,10 @@ impl server::Handler for Handler {
     }
 }
 
+fn answer(session: &mut Session, channel: ChannelId, yes: bool) -> Result<(), russh::Error> {
+    if yes { session.channel_success(channel) } else { session.channel_failure(channel) }
+}
+
 /// One channel of a connection.
 pub struct Line {
     /// The connection.
@@ -143,62 +267,37 @@ pub struct Line {
     pub handle: Handle,
     /// The account of what waits in `read`.
     pub gauge: Gauge,
+    requests: Requests,
 }
 
 impl Line {
     /// Serves the channel's first request that means something, then closes it.
     async fn serve(mut self) {
-        let mut env: Vec<(String, String)> = Vec::new();
-        let mut bytes = 0;
         while let Some(message) = self.read.wait().await {
             match message {
-                ChannelMsg::SetEnv { want_reply, variable_name, variable_value } => {
-                    bytes += variable_name.len() + variable_value.len();
-                    let fits = env.len() < MAX_VARIABLES && bytes <= MAX_VARIABLE_BYTES;
-                    let taken = fits && self.link.worker.accepts_variable(&variable_name);
-                    if taken {
-                        env.push((variable_name, variable_value));
-                    }
-                    self.answer(want_reply, taken).await;
+                ChannelMsg::Exec { command, .. } => {
+                    let (env, credit) = self.asked();
+                    return exec::serve(self, command, env, credit).await;
                 }
-                ChannelMsg::Exec { want_reply, command } => {
-                    self.answer(want_reply, true).await;
-                    return exec::serve(self, command, env).await;
+                ChannelMsg::RequestSubsystem { name, .. } if name == SUBSYSTEM => {
+                    return control::serve(self).await;
                 }
-                ChannelMsg::RequestSubsystem { want_reply, name } => match name.as_str() {
-                    SUBSYSTEM => {
-                        self.answer(want_reply, true).await;
-                        return control::serve(self).await;
-                    }
-                    mux::SUBSYSTEM => {
-                        self.answer(want_reply, true).await;
-                        return lines::serve(self).await;
-                    }
-                    _ => self.answer(want_reply, false).await,
-                },
-                ChannelMsg::RequestShell { want_reply }
-                | ChannelMsg::RequestPty { want_reply, .. }
-                | ChannelMsg::RequestX11 { want_reply, .. }
-                | ChannelMsg::AgentForward { want_reply } => self.answer(want_reply, false).await,
+                ChannelMsg::RequestSubsystem { name, .. } if name == mux::SUBSYSTEM => {
+                    return lines::serve(self).await;
+                }
                 ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
                     self.gauge.consumed(data.len());
                 }
                 ChannelMsg::Close => return,
+                // Refused already, or of no concern.
                 _ => {}
             }
         }
     }
 
-    async fn answer(&self, wanted: bool, yes: bool) {
-        if !wanted {
-            return;
-        }
-        let id = self.write.id();
-        // A connection that has just gone needs no answer.
-        let _ = if yes {
-            self.handle.channel_success(id).await
-        } else {
-            self.handle.channel_failure(id).await
-        };
+    /// The variables for the command, and how much it may say.
+    fn asked(&self) -> (Vec<(String, String)>, Option<Arc<Credit>>) {
+        let mut asked = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut asked.variables), asked.credit.clone())
     }
 }

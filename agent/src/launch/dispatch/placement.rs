@@ -66,7 +66,8 @@ impl Seen {
             return None;
         }
         self.announced = true;
-        Some(format!("{seen} ranks run: {}", self.counted()))
+        let run = if seen == 1 { "rank runs" } else { "ranks run" };
+        Some(format!("{seen} {run}: {}", self.counted()))
     }
 
     fn counted(&self) -> String {

@@ -493,3 +493,36 @@ fn a_job_with_some_progress_has_not_stalled() {
         assert!(!responses.iter().any(told), "{events:?} {responses:?}");
     }
 }
+
+#[test]
+fn an_mpirun_that_overlooks_the_end_of_its_ranks_is_ended_and_the_job_has_gone_well() {
+    let well = |name, rank| ended(name, rank, exited(0), None, 10);
+    let overdue = || Timer(super::Timer::Overdue);
+    let both = [running(), vec![well("a", 0), well("b", 1)]].concat();
+    let (responses, _) = play(expected(), both.clone());
+    assert_eq!(responses.last(), Some(&Response::Arm(super::Timer::Overdue, OVERDUE)));
+    let ends =
+        [vec![MpirunEnded(exited(1))], vec![Timer(super::Timer::Grace), MpirunEnded(killed())]];
+    for end in ends {
+        let events = [both.clone(), vec![overdue()], end, cleared().to_vec()].concat();
+        let (responses, verdict) = play(expected(), events);
+        assert!(responses.contains(&Response::Signal(SIGTERM)), "{responses:?}");
+        assert_eq!(verdict.unwrap().code, 0, "{responses:?}");
+    }
+    // mpirun has something to wait for, or nobody knows whether it has.
+    let lively = [
+        vec![well("a", 0), overdue()],
+        vec![well("a", 0), Ranks(host("b"), ranks(&[1])), well("b", 1), overdue()],
+        vec![well("a", 0), well("b", 1), started("b", 2), overdue()],
+    ];
+    for events in lively {
+        let (responses, _) = play(expected(), [running(), events.clone()].concat());
+        assert!(!responses.contains(&Response::Signal(SIGTERM)), "{events:?} {responses:?}");
+    }
+    // A rank that came late and left again begins another wait.
+    let late = [both, vec![Ranks(host("a"), ranks(&[0])), Ranks(host("a"), vec![])]].concat();
+    let (responses, _) = play(expected(), [late.clone(), vec![overdue()]].concat());
+    assert!(!responses.contains(&Response::Signal(SIGTERM)), "{responses:?}");
+    let (responses, _) = play(expected(), [late, vec![overdue(), overdue()]].concat());
+    assert!(responses.contains(&Response::Signal(SIGTERM)), "{responses:?}");
+}
