@@ -3,9 +3,13 @@
 //! `muster devices` knows NVIDIA's GPUs from the kernel's files alone.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
+
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
 
 /// Where an ELF file says for which machine it is, and the numbers that matter here (elf(5)).
 const MACHINE: std::ops::Range<usize> = 18..20;
@@ -26,28 +30,33 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn embed_helper() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-env-changed=MUSTER_NVML_HELPER");
     let helper = env::var_os("MUSTER_NVML_HELPER").filter(|path| !path.is_empty());
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     let value = match helper.map(PathBuf::from) {
         Some(path) => {
             println!("cargo:rerun-if-changed={}", path.display());
-            check_machine(&path)?;
-            format!("Some(include_bytes!({path:?}))")
+            let program = checked(&path)?;
+            let packed = out.join("helper.z");
+            let mut encoder = ZlibEncoder::new(fs::File::create(&packed)?, Compression::best());
+            encoder.write_all(&program)?;
+            encoder.finish()?;
+            format!("Some(include_bytes!({packed:?}))")
         }
         None => "None".to_owned(),
     };
-    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    let code = format!("/// The NVML helper.\nconst HELPER: Option<&[u8]> = {value};\n");
-    Ok(fs::write(Path::new(&out).join("helper.rs"), code)?)
+    let code =
+        format!("/// The NVML helper, as zlib packs it.\nconst HELPER: Option<&[u8]> = {value};\n");
+    Ok(fs::write(out.join("helper.rs"), code)?)
 }
 
 /// A helper for another machine would only be found out where it is needed.
-fn check_machine(path: &Path) -> Result<(), Box<dyn Error>> {
+fn checked(path: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     let elf = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let target = env::var("CARGO_CFG_TARGET_ARCH")?;
     let expected = MACHINES.iter().find(|(name, _)| *name == target).map(|(_, number)| number);
     if expected.is_none_or(|number| elf.get(MACHINE) != Some(number)) {
         return Err(format!("{} is no program for {target}", path.display()).into());
     }
-    Ok(())
+    Ok(elf)
 }
 
 /// An image is often built from an export without `.git`; then `MUSTER_COMMIT` may say it.

@@ -13,11 +13,13 @@
 )]
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use flate2::read::ZlibDecoder;
 use lab::{Install, KeyKind, MpiJob};
 use muster_tests::{Cluster, LONG, Pair, compile_nvml_stub, muster, run_muster};
 use object::read::elf::{ElfFile64, FileHeader as _, SectionHeader as _};
@@ -385,15 +387,17 @@ fn a_worker_s_hello_tells_its_devices() {
     assert!(devices["interfaces"].as_array().unwrap().iter().any(here), "{hello:#}");
 }
 
-/// The helper as it lies in the binary: an ELF file inside an ELF file.
-fn helper(binary: &[u8]) -> &[u8] {
-    let magic = b"\x7fELF\x02\x01\x01";
-    let starts = (1..binary.len() - magic.len()).filter(|at| binary[*at..].starts_with(magic));
-    let mut dynamic = starts.map(|at| &binary[at..]).filter(|elf| {
-        let head = &elf[..elf.len().min(4096)];
-        head.windows(9).any(|window| window == b"ld-linux-")
+/// The helper as it lies in the binary: packed by zlib, whose streams begin with these two bytes.
+fn helper(binary: &[u8]) -> Vec<u8> {
+    let starts = (0..binary.len()).filter(|at| binary[*at..].starts_with(b"\x78\xda"));
+    let mut programs = starts.filter_map(|at| {
+        let (mut head, mut elf) = ([0; 4], Vec::new());
+        ZlibDecoder::new(&binary[at..]).read_exact(&mut head).ok()?;
+        (head == *b"\x7fELF").then_some(())?;
+        ZlibDecoder::new(&binary[at..]).read_to_end(&mut elf).ok()?;
+        Some(elf)
     });
-    dynamic
+    programs
         .next()
         .expect("the binary has no helper: build it with MUSTER_NVML_HELPER=$(agent/nvml/build)")
 }
@@ -402,6 +406,7 @@ fn helper(binary: &[u8]) -> &[u8] {
 fn the_helper_asks_for_nothing_newer_than_glibc_2_28() {
     let binary = fs::read(muster()).unwrap();
     let elf = helper(&binary);
+    let elf = elf.as_slice();
     let file = ElfFile64::<object::Endianness>::parse(elf).unwrap();
     let endian = file.endian();
     let sections = file.elf_header().sections(endian, elf).unwrap();

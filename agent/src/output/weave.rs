@@ -1,12 +1,14 @@
-//! The hot path: the same tag before each line, copied and searched in one pass.
+//! The hot path: the same tag before each line, copied in blocks of a fixed size.
 //!
 //! Must not decide anything about a line: where one needs a closer look (it is too long, or the
-//! input ends inside it), it is left for others. Needs no instructions beyond the baseline of the
-//! target; the compiler turns the fixed-size loops into vector code.
+//! input ends inside it), it is left for others. Must be quick in a build for size, too: memchr
+//! searches, and a block is copied as one value.
 
 use std::mem::MaybeUninit;
 
-/// Bytes that are looked at together; a longer tag is left to others.
+use memchr::memchr;
+
+/// Bytes that are copied together; a longer tag is left to others.
 const BLOCK: usize = 64;
 
 /// Room is made for so much at most, whatever the limit.
@@ -33,27 +35,19 @@ pub(super) fn weave(
     let spare = &mut out.spare_capacity_mut()[..room];
     let (mut done, mut written) = (0, 0);
     while before + written < limit {
-        let (mut at, mut to) = (done, written + head.len());
+        let rest = &lines[done..];
+        let Some(text) = memchr(b'\n', rest).filter(|text| *text <= max_line) else { break };
+        // Copied up to the end of the block in which it ends, which has to be there.
+        let (blocks, _) = rest.as_chunks::<BLOCK>();
+        let Some(blocks) = blocks.get(..=text / BLOCK) else { break };
         put(spare, written, &padded);
-        // Blocks without an end, then one with it.
-        let length = loop {
-            let Some(block) = lines[at..].first_chunk::<BLOCK>() else { break None };
-            if at - done > max_line {
-                break None;
-            }
+        let mut to = written + head.len();
+        for block in blocks {
             put(spare, to, block);
-            match newline(block) {
-                None => (at, to) = (at + BLOCK, to + BLOCK),
-                Some(offset) => break Some(at + offset + 1 - done),
-            }
-        };
-        match length {
-            Some(length) if length - 1 <= max_line => {
-                done += length;
-                written += head.len() + length;
-            }
-            Some(_) | None => break,
+            to += BLOCK;
         }
+        done += text + 1;
+        written += head.len() + text + 1;
     }
     // SAFETY: the first `written` bytes of the spare capacity were put there, without gaps: each
     // tag and block begins where the used part of the one before it ends.
@@ -63,25 +57,9 @@ pub(super) fn weave(
 
 #[inline]
 fn put(spare: &mut [MaybeUninit<u8>], at: usize, block: &[u8; BLOCK]) {
-    spare[at..at + BLOCK].write_copy_of_slice(block);
-}
-
-/// Where the first newline is.
-#[inline]
-fn newline(block: &[u8; BLOCK]) -> Option<usize> {
-    let any = block.iter().fold(0, |any, byte| any | u8::from(*byte == b'\n'));
-    if any == 0 {
-        return None;
-    }
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let (words, _) = block.as_chunks::<8>();
-    words.iter().enumerate().find_map(|(index, bytes)| {
-        let word = u64::from_le_bytes(*bytes) ^ (ONES * u64::from(b'\n'));
-        // The lowest bit that is set belongs to the first newline; higher ones may be wrong.
-        let zero = word.wrapping_sub(ONES) & !word & HIGH;
-        (zero != 0).then(|| index * 8 + zero.trailing_zeros() as usize / 8)
-    })
+    let place = spare[at..at + BLOCK].as_mut_ptr();
+    // SAFETY: the slice has just been found to hold a whole block, and bytes need no alignment.
+    unsafe { place.cast::<[u8; BLOCK]>().write(*block) };
 }
 
 #[cfg(test)]
@@ -89,19 +67,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn newlines_are_found_wherever_they_are() {
-        for at in 0..BLOCK {
-            for other in [b'x', b'\n', 0x0b, 0x8a, 0] {
-                let mut block = [b'x'; BLOCK];
-                block[at] = b'\n';
-                block[at + 1..].fill(other);
-                assert_eq!(newline(&block), Some(at));
-            }
-        }
-        assert_eq!(newline(&[0x0b; BLOCK]), None);
-    }
 
     proptest! {
         #[test]

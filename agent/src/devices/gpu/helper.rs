@@ -3,15 +3,16 @@
 //! A driver in trouble hangs or kills it, and that costs its answer, nothing else. Must not wait
 //! longer than [`LIMIT`], nor for the process to be gone: one that hangs in a driver dies when it can.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use flate2::bufread::ZlibDecoder;
 use muster_nvml::{Answer, SCHEMA};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -121,9 +122,14 @@ async fn drain(pipe: Option<impl AsyncRead + Unpin>, bound: u64) -> Vec<u8> {
     bytes
 }
 
+/// Unpacks the program into `file`, by and by: nowhere is all of it at once.
+fn unpack(packed: &[u8], file: &mut File) -> io::Result<()> {
+    io::copy(&mut ZlibDecoder::new(packed), file).map(drop)
+}
+
 /// From memory; where the kernel, a security module or a missing `/proc` forbids that, from a file.
 fn start(reaper: &Reaper, program: &[u8]) -> Result<Child, HelperError> {
-    let in_memory = memory(program).map_err(|error| HelperError::NoPlace(error.into()));
+    let in_memory = memory(program).map_err(HelperError::NoPlace);
     let started = in_memory.and_then(|file| {
         // The child finds it under the same number: it is closed by what it executes, not before.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -142,16 +148,14 @@ fn run(reaper: &Reaper, path: &Path) -> Result<Child, SpawnError> {
 }
 
 /// A file in memory that may be executed.
-fn memory(program: &[u8]) -> nix::Result<OwnedFd> {
+fn memory(program: &[u8]) -> io::Result<File> {
     // Linux 6.3 wants to be told that it is to be executed; before, the flag is unknown.
     let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
     let create = |flags| memfd_create(NAME, flags);
     let file =
         create(MFdFlags::MFD_CLOEXEC | executable).or_else(|_| create(MFdFlags::MFD_CLOEXEC))?;
-    let mut rest = program;
-    while !rest.is_empty() {
-        rest = &rest[nix::unistd::write(&file, rest)?..];
-    }
+    let mut file = File::from(file);
+    unpack(program, &mut file)?;
     Ok(file)
 }
 
@@ -181,5 +185,5 @@ fn from_file(
 
 fn write(path: &Path, program: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(path)?;
-    file.write_all(program).inspect_err(|_| drop(fs::remove_file(path)))
+    unpack(program, &mut file).inspect_err(|_| drop(fs::remove_file(path)))
 }
