@@ -221,7 +221,7 @@ fn a_directory_without_a_machine_is_refused() {
 #[test]
 fn watching_goes_on_until_nobody_reads() {
     let mut child =
-        devices(&["--watch", "50ms", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
+        devices(&["--watch", "100ms", "--format", "json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
     for _ in 0..3 {
         let report: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
