@@ -103,7 +103,10 @@ fn an_end_that_a_wrapper_cannot_tell_plainly_is_told() {
         let touch = ["-n", "1", "--log-dir", "/proc/x", "--", "touch", "/tmp/started"];
         let output = run(host, launch(touch));
         assert_eq!(output.code(), 91, "{install:?}: {output:?}");
-        assert!(output.stderr.contains("rank 0: [log-dir-not-writable] failed to keep"), "{output:?}");
+        assert!(
+            output.stderr.contains("rank 0: [log-dir-not-writable] failed to keep"),
+            "{output:?}"
+        );
         // What a rank leaves may be too much for one report.
         let line = "head -c 65536 /dev/zero | tr '\\0' '\\1' >/dev/shm/error; head -c 40000 /dev/zero >&2; \
                     sleep 0.5; exit 9";
