@@ -110,7 +110,7 @@ fn an_end_that_a_wrapper_cannot_tell_plainly_is_told() {
         // What a rank leaves may be too much for one report.
         let line = "head -c 65536 /dev/zero | tr '\\0' '\\1' >/dev/shm/error; head -c 40000 /dev/zero >&2; \
                     sleep 0.5; exit 9";
-        let command = launch(["-n", "1", "--", "sh", "-c", &line]);
+        let command = launch(["-n", "1", "--", "sh", "-c", line]);
         let output = run(host, command.env("TORCHELASTIC_ERROR_FILE", "/dev/shm/error"));
         assert_eq!(output.code(), 9, "{install:?}: {output:?}");
         run(host, Cmd::sh("rm /dev/shm/error").as_lab());
