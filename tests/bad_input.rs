@@ -331,5 +331,7 @@ fn mpirun_and_names() {
     assert!(output.stdout.contains(missing), "{output:?}");
     let output = run(&host, "muster rsh a id");
     assert_eq!(output.code(), 255, "{output:?}");
-    assert_eq!(output.stderr, format!("muster: rsh: failed to resolve a: {missing}\n"));
+    let hint = "give the pod a dnsPolicy with a name server, or name the hosts by address";
+    let words = format!("failed to resolve a: {missing}\nmuster: hint: {hint}\n");
+    assert_eq!(output.stderr, format!("muster: rsh: {words}"));
 }
