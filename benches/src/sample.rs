@@ -62,8 +62,9 @@ pub(crate) fn costs(
             cost.share += kib(&text, "Pss:");
             cost.private += kib(&text, "Private_Clean:") + kib(&text, "Private_Dirty:");
         }
-        cost.wakeups = (after.times - before.times) as f64 * minute;
-        cost.cpu = (after.time - before.time) as f64 / 1e6 * minute;
+        // A helper that ends in between takes its counts with it.
+        cost.wakeups = after.times.saturating_sub(before.times) as f64 * minute;
+        cost.cpu = after.time.saturating_sub(before.time) as f64 / 1e6 * minute;
         costs.push(cost);
     }
     Ok(costs)
