@@ -291,7 +291,7 @@ impl Explain for NoRunDir {
 const SOCKET_PATH: usize = 107;
 
 impl RunDir {
-    /// Makes it below the first of `$MUSTER_MUSTER_RUN_DIR`, `$TMPDIR`, `/tmp`, `/dev/shm` that takes it.
+    /// Makes it below the first of `$MUSTER_RUN_DIR`, `$TMPDIR`, `/tmp`, `/dev/shm` that takes it.
     ///
     /// # Errors
     /// None of them does.

@@ -131,7 +131,6 @@ impl Roll {
     }
 }
 
-/// Sends a signal to the very process, not to another one that got its number.
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
