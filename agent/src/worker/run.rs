@@ -80,7 +80,7 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let Some(signal) = told else {
         // Killed is not told: the launchers see the connection end, and take this worker for lost.
         say("the parent process was killed");
-        let _ = end(Scope::all_descendants(), Duration::ZERO).await;
+        end_unanswering();
         return Ok(Class::Terminated);
     };
     say(&format!("received {signal}; commands have {} s to end", grace.as_secs()));
@@ -107,6 +107,16 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let _ = timeout(FAREWELL, closed).await;
     worker.flush_log().await;
     Ok(Class::Terminated)
+}
+
+/// Kills everything, and lets nobody hear meanwhile that all is well: this thread serves the connections.
+fn end_unanswering() {
+    let ending = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map(|runtime| runtime.block_on(end(Scope::all_descendants(), Duration::ZERO)))
+    };
+    // What it could not end, whoever took the parent's place has to.
+    let _ = std::thread::spawn(ending).join();
 }
 
 fn ready_line(bound: &[String], config: &Config) -> String {
