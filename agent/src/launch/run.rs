@@ -208,8 +208,10 @@ pub async fn run(
                     return Ok(Over { ending, said: lines.heard(), last_words });
                 }
                 Response::State(state, why) => {
-                    if state == State::Running {
-                        journal.reached("all_ranks");
+                    match state {
+                        State::Running => journal.reached("all_ranks"),
+                        State::Failing => witness.failing(Micros::from(SystemTime::now())),
+                        State::Queued | State::Waiting | State::Launching | State::Ended => {}
                     }
                     journal.state(state, json!({ "why": why }));
                 }

@@ -42,6 +42,8 @@ pub struct Witness {
     /// When a host was first said to be in trouble.
     trouble: HashMap<HostName, Micros>,
     told: Option<Micros>,
+    /// When the launch began to end the job.
+    failing: Option<Micros>,
 }
 
 impl Witness {
@@ -57,7 +59,13 @@ impl Witness {
             elastic: Vec::new(),
             trouble: HashMap::new(),
             told: None,
+            failing: None,
         }
+    }
+
+    /// Notes that the launch ends the job from now on.
+    pub fn failing(&mut self, now: Micros) {
+        self.failing.get_or_insert(now);
     }
 
     /// Notes what an event tells.
@@ -222,7 +230,8 @@ impl Witness {
             }
             Some(Cause::Stalled { host, rank, seconds }) => {
                 let host = Some(host.short().to_owned());
-                facts.stall = Some(Stall { seconds: *seconds, rank: Some(*rank), host });
+                let at = self.failing.unwrap_or(Micros(0));
+                facts.stall = Some(Stall { at, seconds: *seconds, rank: Some(*rank), host });
             }
         }
         facts.ranks = self.ranks;

@@ -65,6 +65,12 @@ fn judge(facts: &Facts, rules: &Arc<Rules>) -> Case {
     if let Some(told) = facts.told.filter(|told| first.is_none_or(|first| told.at <= first)) {
         return Case::told(told);
     }
+    // What happened before it was noticed may be the reason; what came after is how the job was ended.
+    if let Some(stall) =
+        facts.stall.as_ref().filter(|stall| first.is_none_or(|first| stall.at <= first))
+    {
+        return Case::stall(stall, &facts.ranks);
+    }
     if let Some(event) = evicted(facts) {
         return Case::evicted(event);
     }

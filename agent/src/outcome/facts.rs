@@ -207,6 +207,8 @@ impl From<&dyn Explain> for StageFailure {
 /// What `--stall-timeout` saw.
 #[derive(Debug, Clone)]
 pub struct Stall {
+    /// When it was noticed.
+    pub at: Micros,
     /// Seconds without output and without CPU time on any rank.
     pub seconds: u64,
     /// The rank that was the first to fall silent, where one stands out.

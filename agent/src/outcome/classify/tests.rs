@@ -217,10 +217,21 @@ fn without_a_failed_rank() {
     assert_eq!(of(&facts(Some(WaitStatus::Exited(213)))).code, 80);
     assert_eq!(of(&facts(Some(WaitStatus::Exited(1)))).code, 1);
     assert_eq!(of(&facts(Some(signal(15)))).code, 143);
-    let stall = Some(Stall { seconds: 60, rank: Some(3), host: Some("w3".into()) });
-    let verdict = of(&Facts { stall, ..Facts::default() });
-    let Culprit { rank: silent, host, .. } = verdict.culprit;
-    assert_eq!((verdict.class, silent, host.as_deref()), (Class::Stalled, Some(3), Some("w3")));
+    let host = Some("w3".into());
+    let stall = Some(Stall { at: Micros(2), seconds: 60, rank: Some(3), host });
+    // Who loses its peers while they are told to end has not failed first; who failed before it has.
+    for (second, class) in
+        [(None, Class::Stalled), (Some(3), Class::Stalled), (Some(1), Class::AppError)]
+    {
+        let lost = second.map(|second| rank(0, "w0", WaitStatus::Exited(14), second, ""));
+        let ranks = lost.into_iter().collect();
+        let verdict = of(&Facts { stall: stall.clone(), ranks, ..Facts::default() });
+        assert_eq!(verdict.class, class, "{second:?}");
+        if class == Class::Stalled {
+            let Culprit { rank: silent, host, .. } = verdict.culprit;
+            assert_eq!((silent, host.as_deref()), (Some(3), Some("w3")));
+        }
+    }
     let ranks = vec![rank(2, "w2", WaitStatus::Exited(1), 1, "")];
     assert_eq!(
         of(&Facts { ranks, elastic: vec![elastic], ..Facts::default() }).class,
