@@ -149,16 +149,26 @@ fn numbers(last: u32) -> String {
 }
 
 #[tokio::test]
-async fn everything_arrives_before_the_end_is_told() {
-    let (mut desk, mut child) =
-        Desk::lent(64, "seq 1 20000; echo why >&2; printf half; exit 3").await;
+async fn everything_arrives_before_a_good_end_is_told() {
+    let (mut desk, mut child) = Desk::lent(64, "seq 1 20000; echo why >&2; printf half").await;
     go(&mut child);
     let shown = desk.all().await;
     assert_eq!(String::from_utf8(shown.out).unwrap(), numbers(20000) + "half");
     assert_eq!(shown.err, b"why\n");
     let Some(Report::Ended(_, Some(ended))) = desk.ended().await else { panic!() };
-    assert_eq!((ended.status.shell_code(), ended.stderr.as_str()), (3, "why\n"));
+    assert_eq!((ended.status.shell_code(), ended.stderr.as_str()), (0, "why\n"));
     assert_eq!(read(child.stdout.take().unwrap()).await, "", "nothing goes another way");
+}
+
+#[tokio::test]
+async fn a_failure_is_told_though_nobody_reads() {
+    let (mut desk, mut child) = Desk::lent(1, "seq 1 20000; echo why >&2; exit 3").await;
+    go(&mut child);
+    let Some(Report::Ended(_, Some(ended))) = desk.ended().await else { panic!() };
+    assert_eq!((ended.status.shell_code(), ended.stderr.as_str()), (3, "why\n"));
+    let shown = desk.all().await;
+    assert!(shown.out == numbers(20000).into_bytes());
+    assert_eq!(shown.err, b"why\n");
 }
 
 #[tokio::test]

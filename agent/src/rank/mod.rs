@@ -42,6 +42,7 @@ use gpus::GpuBind;
 use link::Link;
 use outlet::{Outlet, Ways};
 use protocol::{Carries, Ended, Hello, Output};
+use pump::Exit;
 
 /// Bytes of an error file of PyTorch's that are read.
 const ELASTIC: u64 = 64 * 1024;
@@ -158,12 +159,24 @@ pub fn run(
     let finished = hello(Carries::Reports);
     let mut outlet =
         Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });
-    let exit = pump::run(program, &signals, &mut outlet);
+    let exit = pump::run(program, &signals, &mut outlet, |exit, outlet| {
+        let mut ended = ended(exit, env);
+        if ended.failed_by_itself() {
+            outlet.report(&mut ended);
+        }
+    });
+    let mut ended = ended(&exit, env);
+    outlet.end(&mut ended);
+    Ok(Finished { hello: finished, ended, told: outlet.has_reports() })
+}
+
+/// How a program ended just now, but for what it said.
+fn ended(exit: &Exit, env: &Environment) -> Ended {
     let micros = |time: nix::libc::timeval| {
         u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
     };
     let count = |number: nix::libc::c_long| u64::try_from(number).unwrap_or(0);
-    let mut ended = Ended {
+    Ended {
         time: Micros::from(SystemTime::now()),
         status: exit.status,
         told: signals::told(exit.status),
@@ -174,9 +187,7 @@ pub fn run(
         major_faults: count(exit.usage.ru_majflt),
         stderr: String::new(),
         elastic: (!exit.status.success()).then(|| elastic(env)).flatten(),
-    };
-    outlet.end(&mut ended);
-    Ok(Finished { hello: finished, ended, told: outlet.has_reports() })
+    }
 }
 
 /// The end of a program that was not started: a shell's code for one that is not there, else our own.

@@ -78,6 +78,8 @@ pub(super) struct Outlet {
     tagger: Tagger,
     own: [Own; 2],
     reports: Option<Link>,
+    /// Whether the end has been told.
+    reported: bool,
     files: [Option<RotatingFile>; 2],
     stderr_tail: Tail,
     hurry: Hurry<'static>,
@@ -130,6 +132,7 @@ impl Outlet {
             own,
             stderr_tail: Tail::new(TAIL_LINES, TAIL),
             reports,
+            reported: false,
             files,
             hurry: Hurry::new(signals::hurry(), HASTE),
             tagged: Vec::new(),
@@ -258,9 +261,17 @@ impl Outlet {
         self.reports.is_some()
     }
 
-    /// Reports the end, and shows what was held back where the program failed by itself.
-    pub(super) fn end(&mut self, ended: &mut Ended) {
+    /// Reports the end, once.
+    pub(super) fn report(&mut self, ended: &mut Ended) {
         ended.stderr = String::from_utf8_lossy(self.stderr_tail.bytes()).into_owned();
+        if let (Some(link), false) = (&self.reports, self.reported) {
+            self.reported = true;
+            link.end(ended);
+        }
+    }
+
+    /// Shows what was held back where the program failed by itself, and reports the end.
+    pub(super) fn end(&mut self, ended: &mut Ended) {
         let then = self.worker.take().map_or(Show::Here, Show::Worker);
         if let Show::Held(tails) = std::mem::replace(&mut self.show, then)
             && ended.failed_by_itself()
@@ -273,9 +284,7 @@ impl Outlet {
                 }
             }
         }
-        if let Some(link) = &self.reports {
-            link.end(ended);
-        }
+        self.report(ended);
     }
 }
 

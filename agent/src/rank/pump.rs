@@ -111,8 +111,14 @@ impl Source {
     }
 }
 
-/// Runs until the program has ended and everything it wrote is handed on.
-pub(super) fn run(program: Program, signals: &Signals, outlet: &mut Outlet) -> Exit {
+/// Runs until the program has ended and everything it wrote is handed on. `ended` hears of the end where the
+/// worker still has to read stdout: what follows from a failure may end this process before that is done.
+pub(super) fn run(
+    program: Program,
+    signals: &Signals,
+    outlet: &mut Outlet,
+    ended: impl FnOnce(&Exit, &mut Outlet),
+) -> Exit {
     let [out, err] = program.pipes;
     let rule = outlet.rule();
     let source = |stream, pipe| Source { stream, pipe: Some(pipe), splitter: Splitter::new(rule) };
@@ -143,6 +149,9 @@ pub(super) fn run(program: Program, signals: &Signals, outlet: &mut Outlet) -> E
     outlet.finish();
     for source in &mut sources {
         source.drain(outlet);
+    }
+    if outlet.lent() {
+        ended(&exit, outlet);
     }
     linger(&mut sources, signals, outlet);
     wait_for_worker(signals, outlet);
