@@ -31,6 +31,7 @@ use crate::plan::Plan;
 use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
+use crate::process::resident;
 use crate::process::scope::{SESSION_VARIABLE, Scope};
 use crate::process::spawn::{Child, spawn};
 use crate::process::status::WaitStatus;
@@ -209,7 +210,10 @@ pub async fn run(
                 }
                 Response::State(state, why) => {
                     match state {
-                        State::Running => journal.reached("all_ranks"),
+                        State::Running => {
+                            journal.reached("all_ranks");
+                            resident::drop_startup_code();
+                        }
                         State::Failing => witness.failing(Micros::from(SystemTime::now())),
                         State::Queued | State::Waiting | State::Launching | State::Ended => {}
                     }

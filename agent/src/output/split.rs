@@ -6,8 +6,9 @@
 
 use memchr::{memchr, memchr2, memrchr, memrchr2};
 
-/// Bytes read at once, at most. More would fall out of the second-level cache before it is tagged.
-pub const READ: usize = 128 * 1024;
+/// Bytes read at once, at most. Tagged, that still fits into a pipe, whose 64 KiB are all that a writer can hand
+/// over without waiting for the reader.
+pub const READ: usize = 48 * 1024;
 
 /// The longest line that is held back until it ends, unless told otherwise.
 pub const MAX_LINE: usize = 64 * 1024;

@@ -194,6 +194,7 @@ fn ignored(signal: Signal) -> bool {
 
 /// Forwards signals and reaps, until the working process has ended.
 fn watch(signals: &SignalFd, child: Pid, together: bool) -> WaitStatus {
+    super::resident::drop_startup_code();
     let leader = unistd::getsid(None) == Ok(unistd::getpid());
     loop {
         match signals.read_signal() {

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod pidfd;
 pub mod ranks;
 pub mod reaper;
+pub mod resident;
 pub mod scope;
 pub mod spawn;
 pub mod status;

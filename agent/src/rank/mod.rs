@@ -20,6 +20,7 @@ use crate::output::clock::Micros;
 use crate::output::files::{self, RotatingFile};
 use crate::output::tag::{Format, Style, Tagger};
 use crate::output::{Identity, Returns, Stream};
+use crate::process::resident;
 use crate::process::status::WaitStatus;
 use crate::text::say;
 
@@ -159,6 +160,7 @@ pub fn run(
     let finished = hello(Carries::Reports);
     let mut outlet =
         Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });
+    resident::drop_startup_code();
     let exit = pump::run(program, &signals, &mut outlet, |exit, outlet| {
         let mut ended = ended(exit, env);
         if ended.failed_by_itself() {

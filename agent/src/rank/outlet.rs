@@ -24,8 +24,8 @@ const STDOUT: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(1) };
 // SAFETY: as above.
 const STDERR: BorrowedFd<'static> = unsafe { BorrowedFd::borrow_raw(2) };
 
-/// Tagged bytes written at once, about as many as are read at once.
-const WRITE: usize = 128 * 1024;
+/// Tagged bytes written at once, but for what a line has beyond them: less than a pipe holds.
+const WRITE: usize = 60 * 1024;
 /// What a slow reader gets when somebody wants this process to end.
 const HASTE: Duration = Duration::from_secs(2);
 /// Bytes of last lines that are kept for reports.

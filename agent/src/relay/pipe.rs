@@ -13,8 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::output::Stream;
 use crate::output::clock::Micros;
-use crate::output::split::{End, READ, Rule, cut};
+use crate::output::split::{End, Rule, cut};
 use crate::rank::protocol::{HEADER, MAX_FRAME, OUTPUT_HEADER, output_header};
+
+/// Bytes read at once, at most: one frame, and one packet on its way.
+const READ: usize = 128 * 1024;
 
 /// Room below which more is taken from the allocator for the next read: of a rank that writes little at a time,
 /// many reads share a block.

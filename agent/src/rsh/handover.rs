@@ -17,6 +17,7 @@ use super::streams::{read, write_all};
 use super::{FAILED, Outcome, bytes, variables};
 use crate::config::env::Environment;
 use crate::launch::socket::{Kind, Request, STOPPED, receive, send};
+use crate::process::resident;
 use crate::ssh::options::RshOptions;
 use crate::ssh::remote::Ended;
 
@@ -67,6 +68,7 @@ fn converse(
         // Ends with the process: a read of a terminal cannot be called back.
         std::thread::Builder::new().stack_size(64 * 1024).spawn(move || carry_input(&input))?;
     }
+    resident::drop_startup_code();
     loop {
         let written = match receive(stream, &mut buffer)? {
             Kind::Stdout => write_all(io::stdout(), &buffer),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-use crate::process::ranks;
+use crate::process::{ranks, resident};
 use crate::ssh::control::RankSeen;
 
 /// The ranks that one report names, at most.
@@ -39,7 +39,14 @@ pub async fn watch<T>(
             last = now;
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOKS.1),
+            () = tokio::time::sleep(pause) => {
+                let longer = (pause * 2).min(LOOKS.1);
+                if pause < longer && longer == LOOKS.1 {
+                    // The start is over, and what it needed is not needed any more.
+                    resident::drop_startup_code();
+                }
+                pause = longer;
+            }
             () = started.notified() => pause = LOOKS.0,
             () = listener.closed() => return,
         }

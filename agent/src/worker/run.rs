@@ -18,6 +18,7 @@ use crate::process::background::Background;
 use crate::process::end::end;
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
+use crate::process::resident;
 use crate::process::scope::Scope;
 use crate::ssh::access::Access;
 use crate::ssh::control::Hello;
@@ -63,7 +64,10 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let worker = Arc::new(Worker::new(config.access, config.hello, config.settings, reaper));
     // Begun before anyone asks, so that nobody waits for a slow driver who comes a little later.
     let looking = Arc::clone(&worker);
-    tokio::spawn(async move { looking.devices(FRESH).await.is_some() });
+    tokio::spawn(async move {
+        looking.devices(FRESH).await;
+        resident::drop_startup_code();
+    });
     let mut accepting = JoinSet::new();
     for listener in listeners {
         accepting.spawn(server::accept(listener, Arc::clone(&worker)));
