@@ -178,7 +178,7 @@ pub enum Cause {
     Daemon(HostName, Ended),
     /// Ranks started, or did not, other than planned: in words.
     Misplaced(String),
-    /// No rank made progress.
+    /// Nobody wrote, and one rank did not compute.
     Stalled {
         /// The host of the rank that stands out.
         host: HostName,

@@ -22,7 +22,7 @@ pub struct Facts {
     pub mpirun: Option<WaitStatus>,
     /// The stage that failed before a rank could start.
     pub stage: Option<StageFailure>,
-    /// No rank made progress for the set time.
+    /// Nobody wrote for the set time, and one rank did not compute.
     pub stall: Option<Stall>,
     /// What `TORCHELASTIC_ERROR_FILE` said, where there was one.
     pub elastic: Vec<ElasticError>,
@@ -209,9 +209,9 @@ impl From<&dyn Explain> for StageFailure {
 pub struct Stall {
     /// When it was noticed.
     pub at: Micros,
-    /// Seconds without output and without CPU time on any rank.
+    /// Seconds for which that rank used no CPU time.
     pub seconds: u64,
-    /// The rank that was the first to fall silent, where one stands out.
+    /// The rank that has been idle the longest, where one stands out.
     pub rank: Option<u32>,
     /// Its host, by its short name.
     pub host: Option<String>,

@@ -110,7 +110,7 @@ impl Case {
         Self::new(class, on(event), what, then).fact(words::host_line(event))
     }
 
-    /// Nothing moved.
+    /// Nobody wrote, and one rank did not compute.
     pub(super) fn stall(stall: &Stall, ranks: &[RankEnd]) -> Self {
         let of = |rank| ranks.iter().find(|end| end.rank == rank).map(RankEnd::culprit);
         // Whom the end of the job has overtaken is known by its number and host alone.
@@ -118,10 +118,18 @@ impl Case {
             |rank| Culprit { rank: Some(rank), host: stall.host.clone(), ..Culprit::default() };
         let culprit =
             stall.rank.map(|rank| of(rank).unwrap_or_else(|| alone(rank))).unwrap_or_default();
-        let what = format!("No rank wrote a line or used CPU time for {} s.", stall.seconds);
-        let then = match stall.rank {
-            Some(rank) => format!("Rank {rank} was the first to fall silent."),
-            None => "No rank stands out.".to_owned(),
+        let seconds = stall.seconds;
+        let (what, then) = match stall.rank {
+            Some(rank) => (
+                format!("No rank wrote a line, and rank {rank} used no CPU time for {seconds} s."),
+                format!(
+                    "Rank {rank} has been idle the longest; ranks that wait for it in MPI may spin."
+                ),
+            ),
+            None => (
+                format!("No rank wrote a line for {seconds} s."),
+                "No rank stands out.".to_owned(),
+            ),
         };
         Self::new(Class::Stalled, culprit, what.clone(), then).fact(what)
     }
