@@ -20,7 +20,7 @@ pub struct Facts {
     pub told: Option<Told>,
     /// How mpirun ended; None: it still ran, or is not known (a saved log).
     pub mpirun: Option<WaitStatus>,
-    /// The stage that failed before a rank could start.
+    /// The stage that failed before a rank could start, or that found ranks elsewhere than planned.
     pub stage: Option<StageFailure>,
     /// Nobody wrote for the set time, and one rank did not compute.
     pub stall: Option<Stall>,
@@ -187,7 +187,7 @@ pub struct Told {
     pub at: Micros,
 }
 
-/// An error of a stage before the ranks ran, rendered so that it can be kept.
+/// An error of a stage before the ranks ran, or of their placement, rendered so that it can be kept.
 #[derive(Debug, Clone)]
 pub struct StageFailure {
     /// Its class.

@@ -53,12 +53,15 @@ impl Case {
         format!("{} {}", self.what, self.then)
     }
 
-    /// A stage failed before a rank ran.
+    /// A stage failed before a rank ran, or found ranks elsewhere than planned.
     pub(super) fn stage(stage: &StageFailure) -> Self {
         let what = words::sentence(&format!("muster failed to {}", first_line(&stage.words)));
-        let then = "No rank was started.".to_owned();
-        let mut case =
-            Self::new(stage.class, Culprit::default(), what, then).fact(stage.words.clone());
+        let then = match stage.class {
+            Class::Placement => "Ranks started elsewhere than planned, or not on every host.",
+            _ => "No rank was started.",
+        };
+        let case = Self::new(stage.class, Culprit::default(), what, then.to_owned());
+        let mut case = case.fact(stage.words.clone());
         if let Some(hint) = &stage.hint {
             case.remedies.insert(0, hint.clone());
         }
