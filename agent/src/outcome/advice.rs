@@ -216,7 +216,10 @@ mod tests {
         // The codes of a launcher that is stopped, 143 apart, which has a class.
         for (code, signal) in [("129", "SIGHUP"), ("130", "SIGINT"), ("141", "SIGPIPE")] {
             let words = about(code).unwrap();
-            assert!(words.contains(&format!("Who sent {signal}. muster launch ends with")), "{words}");
+            assert!(
+                words.contains(&format!("Who sent {signal}. muster launch ends with")),
+                "{words}"
+            );
         }
         for unknown in ["", "256", "gpu", "-1"] {
             assert_eq!(about(unknown), None, "{unknown}");

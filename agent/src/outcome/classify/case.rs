@@ -129,10 +129,9 @@ impl Case {
                     "Rank {rank} has been idle the longest; ranks that wait for it in MPI may spin."
                 ),
             ),
-            None => (
-                format!("No rank wrote a line for {seconds} s."),
-                "No rank stands out.".to_owned(),
-            ),
+            None => {
+                (format!("No rank wrote a line for {seconds} s."), "No rank stands out.".to_owned())
+            }
         };
         Self::new(Class::Stalled, culprit, what.clone(), then).fact(what)
     }
