@@ -235,9 +235,9 @@ fn keys_and_ports() {
         "hint: uid 1000 must be able to read it: set the secret's defaultMode or the pod's fsGroup (ls -l /secret/id_rsa)",
     );
     let none = "error: failed to find the job's key: no id_rsa, id_ecdsa or id_ed25519 in /nowhere\n\
-                hint: mount the job's SSH secret and name its directory with --key-dir or MUSTER_KEY_DIR";
+                hint: mount the job's SSH secret and name its directory with MUSTER_KEY_DIR (launch, wait, worker and devices also take --key-dir)";
     let defaults = "error: failed to find the job's key: no id_rsa, id_ecdsa or id_ed25519 in //.ssh, /root/.ssh, /home/mpiuser/.ssh\n\
-                    hint: mount the job's SSH secret and name its directory with --key-dir or MUSTER_KEY_DIR";
+                    hint: mount the job's SSH secret and name its directory with MUSTER_KEY_DIR (launch, wait, worker and devices also take --key-dir)";
     says(
         &host,
         &[
