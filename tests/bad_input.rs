@@ -101,7 +101,7 @@ fn hosts_and_flags() {
         ("launch --require shm=1GB", with("error: invalid value 'shm=1GB' for '--require <LIST>': 'shm=1GB': expected a size such as 512Mi or 1Gi", HELP)),
         ("launch --fabric ib", with("error: invalid value 'ib' for '--fabric <FABRIC>'\n[possible values: auto, tcp, rdma, none]", HELP)),
         ("launch --bogus", format!("error: unexpected argument '--bogus' found\ntip: to pass '--bogus' as a value, use '-- --bogus'\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),
-        ("hosts --format xml", with("error: invalid value 'xml' for '--format <FORMAT>': expected table, json, openmpi, hydra or horovod", HELP)),
+        ("hosts --format xml", with("error: invalid value 'xml' for '--format <FORMAT>'\n[possible values: table, json, openmpi, hydra, horovod]", HELP)),
         ("launch ''", format!("error: unexpected argument '' found\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),
     ];
     let cases: Vec<(String, i32, String)> = cases
