@@ -73,7 +73,7 @@ const LINES: &str = "hint: write one host a line: 'host', 'host:4' or 'host slot
                      user_name= where needed";
 const ONE_WAY: &str = "hint: name the hosts in one way: --hosts a,b:4, or --hostfile FILE, or --service NAME \
                        --workers N [--pattern 'worker-{i}']";
-const HELP: &str = "hint: add --help instead for what can be given";
+const HELP: &str = "hint: --help shows what can be given, with examples";
 
 fn with(words: &str, hint: &str) -> String {
     format!("{words}\n{hint}")
@@ -155,13 +155,13 @@ fn hosts_and_flags() {
                  tip: a similar argument exists: '--timestamps'
                  tip: to pass '--timestamp' as a value, use '-- --timestamp'
                  Usage: muster rank [OPTIONS] [--] PROGRAM [ARGUMENT]...
-                 hint: add --help instead for what can be given",
+                 hint: --help shows what can be given, with examples",
             ),
             (
                 "muster devices --watch 0s",
                 89,
                 "error: invalid value '0s' for '--watch <TIME>': expected 100ms or more
-                 hint: add --help instead for what can be given",
+                 hint: --help shows what can be given, with examples",
             ),
             (
                 "MUSTER_HEARTBEAT=1ms muster launch -- true",
@@ -173,7 +173,7 @@ fn hosts_and_flags() {
                 "muster launch --grace 500years -- true",
                 89,
                 "error: invalid value '500years' for '--grace <TIME>': expected a year or less
-                 hint: add --help instead for what can be given",
+                 hint: --help shows what can be given, with examples",
             ),
             (
                 "muster launch --rules /etc/h/rules -- true",

@@ -83,7 +83,7 @@ fn refuse(error: &clap::Error) -> u8 {
     let mut words = lines.collect::<Vec<_>>().join("\n");
     words += match variable(error) {
         Some(name) => format!("\nhint: the value is that of {name} in the environment"),
-        None => "\nhint: add --help instead for what can be given".to_owned(),
+        None => "\nhint: --help shows what can be given, with examples".to_owned(),
     }
     .as_str();
     say(&words);
