@@ -57,7 +57,7 @@ pub enum Format {
     /// For people
     #[default]
     Text,
-    /// For machines: a log's verdict, after agent/docs/verdict.schema.json
+    /// For machines: a log's verdict (schema muster.verdict/1)
     Json,
     /// The table, for a README
     Markdown,
