@@ -73,7 +73,7 @@ impl Case {
         let signal = words::signal(told.signal);
         let what = format!("The launcher was told to stop ({signal}).");
         let then =
-            "No rank had failed before; that the others ended is the consequence.".to_owned();
+            "No rank had failed before; ranks that ended afterwards did so because of this.".to_owned();
         Self::new(Class::Terminated, Culprit::default(), what, then)
             .fact(format!("the launcher got {signal}"))
     }
@@ -82,7 +82,7 @@ impl Case {
     pub(super) fn evicted(event: &HostEvent) -> Self {
         let what = format!("The platform told the worker on {} to stop.", event.host);
         let then =
-            "No rank had failed before; that the others ended is the consequence.".to_owned();
+            "No rank had failed before; ranks that ended afterwards did so because of this.".to_owned();
         Self::new(Class::Evicted, on(event), what, then).fact(words::host_line(event))
     }
 
