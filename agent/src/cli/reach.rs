@@ -65,8 +65,8 @@ impl From<HeartbeatArgs> for Heartbeat {
     }
 }
 
-/// Who the hosts are. Nothing given: the hostfile that the operator's environment names, else
-/// /etc/mpi/hostfile, else this machine alone.
+/// Who the hosts are. Where nothing is given, `discovery::source` knows; long helps tell it, as clap
+/// prints nothing of this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Hosts")]
 pub struct HostArgs {

@@ -56,7 +56,8 @@ pub struct WorkerArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub heartbeat: HeartbeatArgs,
-    /// Variables that a client may set for its commands (SetEnv); a trailing * matches any rest
+    /// Variables that a client may set for its commands (SetEnv), separated by commas, in place of the
+    /// default; a trailing * matches any rest
     #[arg(
         long,
         value_name = "NAMES",

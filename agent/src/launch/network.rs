@@ -71,7 +71,7 @@ fn report<'a>(host: &'a Ready, own: &'a Report) -> Option<&'a Report> {
 ///
 /// # Errors
 /// RDMA was asked for by name, and not every host has it.
-pub fn choose(config: &LaunchConfig, ready: &[Ready], own: &Report) -> Result<Fabric, Failure> {
+pub fn fabric_of(config: &LaunchConfig, ready: &[Ready], own: &Report) -> Result<Fabric, Failure> {
     let ours = ready.iter().find_map(|host| match &host.link {
         Link::Worker(connection, _) | Link::Plain(connection) => Some(connection.local().ip()),
         Link::Here => None,

@@ -118,7 +118,7 @@ pub fn short(name: &str) -> String {
     name.split_once('.').map_or(name, |(first, _)| first).to_owned()
 }
 
-/// A line of `--output json`.
+/// A line of `--tag=json`.
 #[derive(Deserialize)]
 struct Ours {
     rank: u32,

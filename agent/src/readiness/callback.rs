@@ -30,7 +30,7 @@ pub struct CallBacks {
 
 /// Workers cannot connect to the launcher, as every MPI daemon must.
 #[derive(Debug, thiserror::Error)]
-#[error("let the workers call back: {}", list(.hosts))]
+#[error("be reached by every worker: {}", list(.hosts))]
 pub struct CutOff {
     /// Each worker that cannot, and why.
     pub hosts: Vec<(HostName, String)>,
@@ -38,7 +38,7 @@ pub struct CutOff {
 
 fn list(hosts: &[(HostName, String)]) -> String {
     let words: Vec<String> =
-        hosts.iter().take(8).map(|(host, why)| format!("{host} cannot reach us: {why}")).collect();
+        hosts.iter().take(8).map(|(host, why)| format!("{host} cannot connect: {why}")).collect();
     words.join("; ")
 }
 

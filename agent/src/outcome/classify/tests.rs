@@ -237,8 +237,13 @@ fn without_a_failed_rank() {
         let verdict = of(&Facts { stall: stall.clone(), ranks, ..Facts::default() });
         assert_eq!(verdict.class, class, "{second:?}");
         if class == Class::Stalled {
-            let Culprit { rank: silent, host, .. } = verdict.culprit;
-            assert_eq!((silent, host.as_deref()), (Some(3), Some("w3")));
+            let Culprit { rank: idle, host, .. } = verdict.culprit;
+            assert_eq!((idle, host.as_deref()), (Some(3), Some("w3")));
+            assert_eq!(
+                verdict.explanation,
+                "No rank wrote a line, and rank 3 used no CPU time for 60 s. Rank 3 has been idle the \
+                 longest; ranks that wait for it in MPI may spin."
+            );
         }
     }
     let ranks = vec![rank(2, "w2", WaitStatus::Exited(1), 1, "")];
