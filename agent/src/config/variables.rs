@@ -200,9 +200,9 @@ variables! {
 }
 
 /// Whether the table has the variable, by its name or as a member of a family.
-#[must_use]
-pub fn is_known(name: &str) -> bool {
-    ALL.iter().any(|variable| matches(variable.name, name))
+#[cfg(test)]
+pub(crate) fn is_known(name: &str) -> bool {
+    ALL.iter().any(|variable| variable.name == name || part(variable.name, name).is_some())
 }
 
 /// The `<PART>` of a family that a name has: `WORKER` of `VC_WORKER_HOSTS`.
@@ -211,10 +211,6 @@ pub fn part<'n>(family: &str, name: &'n str) -> Option<&'n str> {
     let (prefix, rest) = family.split_once('<')?;
     let (_, suffix) = rest.split_once('>')?;
     name.strip_prefix(prefix)?.strip_suffix(suffix).filter(|part| !part.is_empty())
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
-    pattern == name || part(pattern, name).is_some()
 }
 
 #[cfg(test)]

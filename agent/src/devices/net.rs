@@ -3,7 +3,7 @@
 //! Must not resolve names or send anything.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -51,21 +51,6 @@ fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     four.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-/// Our own address on the way to a peer, as the kernel's routes have it. Nothing is sent.
-///
-/// # Errors
-/// Where no route leads there.
-pub fn source_towards(peer: IpAddr) -> io::Result<IpAddr> {
-    let any = match peer {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    // To connect a UDP socket only looks the route up; any port does.
-    socket.connect(SocketAddr::new(peer, 9))?;
-    Ok(socket.local_addr()?.ip().to_canonical())
-}
-
 /// The interface that has this address: with a connected socket's local address, the one that
 /// reaches the peer. Interfaces that are up win.
 #[must_use]
@@ -111,11 +96,5 @@ mod tests {
         let name = interface_of("127.0.0.1".parse().unwrap(), &all).unwrap();
         let loopback = |address: &Address| address.interface == name && address.loopback;
         assert!(all.iter().any(|address| loopback(address) && address.prefix == Some(8)));
-    }
-
-    #[test]
-    fn the_way_to_oneself_is_loopback() {
-        let own = "127.0.0.1".parse().unwrap();
-        assert_eq!(source_towards(own).unwrap(), own);
     }
 }

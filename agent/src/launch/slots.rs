@@ -39,13 +39,7 @@ pub fn plan_hosts(
                 Link::Plain(_) => (None, slots::offered(None, None)),
             };
             let (slots, slots_from) = slots::decide(host.spec.slots, flag, offered);
-            PlanHost {
-                name: host.spec.name.clone(),
-                slots,
-                slots_from,
-                cpus,
-                is_launcher: matches!(host.link, Link::Here),
-            }
+            PlanHost { name: host.spec.name.clone(), slots, slots_from, cpus }
         })
         .collect()
 }

@@ -140,12 +140,8 @@ impl Witness {
         if self.ranks.len() >= ENDS && !ended.failed_by_itself() {
             return;
         }
-        let usage = Usage {
-            wall_us: ended.wall_us,
-            user_us: ended.user_us,
-            system_us: ended.system_us,
-            max_rss_kib: ended.max_rss_kib,
-        };
+        let usage =
+            Usage { wall_us: ended.wall_us, cpu_us: ended.cpu_us, max_rss_kib: ended.max_rss_kib };
         let rank = hello.identity.as_ref().map(|identity| identity.rank);
         let elastic = ended.elastic.as_deref();
         self.elastic.extend(elastic.and_then(|text| ElasticError::parse(rank, text.as_bytes())));
@@ -263,7 +259,6 @@ fn rank_end(host: &HostName, hello: &Hello, status: WaitStatus, told: bool, at: 
         host: host.short().to_owned(),
         pod: None,
         pid: hello.pid,
-        program: hello.command.clone(),
         status,
         told,
         at,

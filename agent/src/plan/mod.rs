@@ -76,8 +76,6 @@ pub struct PlanHost {
     pub slots_from: String,
     /// CPUs that the worker may use (cgroup quota, cpuset), where known.
     pub cpus: Option<f64>,
-    /// The launcher's own host.
-    pub is_launcher: bool,
 }
 
 /// Everything that a plan is made from.

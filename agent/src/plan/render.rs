@@ -142,13 +142,7 @@ mod tests {
     use crate::plan::PlanHost;
 
     fn host((name, why): (&str, &str)) -> PlanHost {
-        PlanHost {
-            name: name.into(),
-            slots: 2,
-            slots_from: why.into(),
-            cpus: None,
-            is_launcher: false,
-        }
+        PlanHost { name: name.into(), slots: 2, slots_from: why.into(), cpus: None }
     }
 
     fn plan() -> Plan {

@@ -134,7 +134,6 @@ mod tests {
             slots: *slots,
             slots_from: super::FROM_HOSTFILE.into(),
             cpus: None,
-            is_launcher: false,
         };
         slots.iter().enumerate().map(host).collect()
     }

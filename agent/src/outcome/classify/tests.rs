@@ -23,11 +23,10 @@ fn rank(rank: u32, host: &str, status: WaitStatus, at: u64, stderr: &str) -> Ran
         host: host.into(),
         pod: None,
         pid: 100,
-        program: "./train".into(),
         status,
         told: false,
         at: Micros(at),
-        usage: Usage { wall_us: 3 * SECOND, max_rss_kib: 2 * 1024 * 1024, ..Usage::default() },
+        usage: Usage { wall_us: 3 * SECOND, cpu_us: 2 * SECOND, max_rss_kib: 2 * 1024 * 1024 },
         stderr: stderr.into(),
     }
 }

@@ -96,11 +96,12 @@ pub(super) fn memory(fact: &HostFact) -> String {
 /// A rank's end with what it used.
 pub(super) fn rank_line(end: &RankEnd) -> String {
     format!(
-        "{} (pid {}): {} after {}, peak memory {}",
+        "{} (pid {}): {} after {}, CPU time {}, peak memory {}",
         who(&end.culprit()),
         end.pid,
         end.status,
         seconds(end.usage.wall_us),
+        seconds(end.usage.cpu_us),
         bytes(end.usage.max_rss_kib.saturating_mul(1024)),
     )
 }
