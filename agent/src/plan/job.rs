@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::error::PlanError;
 use super::settings::Settings;
+use super::slots::FROM_HOSTFILE;
 use super::{PlanHost, Request, Work};
 
 /// A request under way to a plan.
@@ -68,6 +69,11 @@ impl Job<'_> {
         let socket = self.path(&self.request.socket, &[])?;
         settings.put("MUSTER_SOCKET", socket, "where `muster rsh` finds the open connections");
         Ok(())
+    }
+
+    /// Whether every host has its slots from the hostfile, so that mpirun reads the same numbers there.
+    pub(super) fn slots_are_listed(&self) -> bool {
+        self.request.hosts.iter().all(|host| host.slots_from == FROM_HOSTFILE)
     }
 
     /// How ranks can be bound to cores.

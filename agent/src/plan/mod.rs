@@ -150,6 +150,8 @@ pub struct Plan {
     pub hosts: Vec<PlanHost>,
     /// Where the ranks must be found; none = the user's own line decides, all hosts allowed.
     pub placement: Option<BTreeMap<HostName, u32>>,
+    /// mpirun calls muster for every remote command, so that no host is reached without us seeing.
+    pub agent_is_ours: bool,
     /// What the reader should know before it runs, a sentence each.
     pub notes: Vec<String>,
 }

@@ -169,6 +169,7 @@ mod tests {
             ranks: Some(3),
             hosts: [("w0", "2 GPUs"), ("w1", "hostfile")].map(host).into(),
             placement: Some([("w0".into(), 2), ("w1".into(), 1)].into_iter().collect()),
+            agent_is_ours: true,
             notes: vec!["mind the gap".into()],
         }
     }
