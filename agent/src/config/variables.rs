@@ -1,5 +1,6 @@
-//! THE table of environment variables: every name that muster reads or sets, who else sets it and
-//! what for; `muster man` prints it.
+//! The environment variables of users and operators: what muster reads of them, what it sets of the
+//! network and of GPUs, and what for; `muster man` prints it. What a plan sets beside these to drive one
+//! MPI family is in `plan`, and `--dry-run` shows it; what names a rank is in `process::ranks`.
 //!
 //! Must not read the environment. Discovery names variables by the constants made here, and no flag has a
 //! variable that is not here, so that none of these can be used without being documented.
@@ -119,8 +120,6 @@ variables! {
         "this pod's index in its task: we run under Volcano";
     AWS_BATCH_JOB_NODE_INDEX = "AWS_BATCH_JOB_NODE_INDEX", Reads, "AWS Batch",
         "this node's index in a multi-node job";
-    AWS_BATCH_JOB_MAIN_NODE_INDEX = "AWS_BATCH_JOB_MAIN_NODE_INDEX", Reads, "AWS Batch",
-        "the index of the node that launches";
     AWS_BATCH_JOB_NUM_NODES = "AWS_BATCH_JOB_NUM_NODES", Reads, "AWS Batch",
         "how many nodes the job has; AWS Batch gives no list of them";
     SM_CURRENT_HOST = "SM_CURRENT_HOST", Reads, "SageMaker",

@@ -8,6 +8,7 @@ use super::error::PlanError;
 use super::settings::Settings;
 use super::slots::FROM_HOSTFILE;
 use super::{PlanHost, Request, Work};
+use crate::config::variables::MUSTER_SOCKET;
 
 /// A request under way to a plan.
 pub(super) struct Job<'a> {
@@ -67,7 +68,7 @@ impl Job<'_> {
     /// Where the agent finds the engine.
     pub(super) fn socket(&self, settings: &mut Settings<'_>) -> Result<(), PlanError> {
         let socket = self.path(&self.request.socket, &[])?;
-        settings.put("MUSTER_SOCKET", socket, "where `muster rsh` finds the open connections");
+        settings.put(MUSTER_SOCKET, socket, "where `muster rsh` finds the open connections");
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use crate::config::env::Environment;
-use crate::config::variables::MUSTER_RANK_SOCKET;
+use crate::config::variables::{MUSTER_RANK_SOCKET, TORCHELASTIC_ERROR_FILE};
 use crate::exit::{Class, Explain, Failure};
 use crate::output::clock::Micros;
 use crate::output::files::{self, RotatingFile};
@@ -208,7 +208,7 @@ fn not_started(failure: &Failure) -> Ended {
 
 /// What PyTorch's elastic agent keeps of the exception that ended its worker.
 fn elastic(env: &Environment) -> Option<String> {
-    let file = File::open(env.non_empty("TORCHELASTIC_ERROR_FILE")?).ok()?;
+    let file = File::open(env.non_empty(TORCHELASTIC_ERROR_FILE)?).ok()?;
     let mut text = String::new();
     file.take(ELASTIC).read_to_string(&mut text).ok().filter(|read| *read > 0)?;
     Some(text)
