@@ -143,11 +143,16 @@ impl Witness {
         let usage =
             Usage { wall_us: ended.wall_us, cpu_us: ended.cpu_us, max_rss_kib: ended.max_rss_kib };
         let rank = hello.identity.as_ref().map(|identity| identity.rank);
-        let elastic = ended.elastic.as_deref();
-        self.elastic.extend(elastic.and_then(|text| ElasticError::parse(rank, text.as_bytes())));
         let told = ended.told.is_some();
-        let end = rank_end(host, hello, ended.status, told, ended.time);
-        self.ranks.push(RankEnd { usage, stderr: ended.stderr.clone(), ..end });
+        let mut end = RankEnd { usage, ..rank_end(host, hello, ended.status, told, ended.time) };
+        // A job of thousands may fail at once, and say the same thousands of times.
+        if self.ranks.len() < ENDS {
+            let elastic = ended.elastic.as_deref();
+            self.elastic
+                .extend(elastic.and_then(|text| ElasticError::parse(rank, text.as_bytes())));
+            end.stderr.clone_from(&ended.stderr);
+        }
+        self.ranks.push(end);
     }
 
     /// The facts of a launch that ended so; `said` is what mpirun printed and carried.

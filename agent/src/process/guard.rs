@@ -171,6 +171,8 @@ pub fn enter() -> Result<Guarded, GuardError> {
 }
 
 fn begin_work(parent: Pid, together: bool) -> Result<(), GuardError> {
+    // By whatever name it was called: wrappers pass on no signal of a muster's (rank::signals).
+    let _ = prctl::set_name(c"muster");
     if !together {
         let own = Pid::from_raw(0);
         unistd::setpgid(own, own).map_err(refused("make a process group"))?;

@@ -139,6 +139,15 @@ fn an_echo_makes_way_for_its_cause() {
 }
 
 #[test]
+fn an_oom_kill_that_was_survived_is_no_reason() {
+    for (minutes, class) in [(0, Class::HostOom), (5, Class::AppError)] {
+        let ranks = vec![rank(2, "w2", WaitStatus::Exited(3), minutes * 60 * SECOND + 10, "")];
+        let facts = Facts { ranks, hosts: vec![event("w2", 9, oom())], ..Facts::default() };
+        assert_eq!(of(&facts).class, class, "{minutes} minutes later");
+    }
+}
+
+#[test]
 fn a_counted_oom_kill_outranks_signal_9() {
     let killed = rank(2, "w2", signal(9), SECOND, "");
     let facts = Facts {
