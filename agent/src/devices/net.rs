@@ -2,6 +2,7 @@
 //!
 //! Must not resolve names or send anything.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
@@ -22,6 +23,16 @@ pub struct Address {
     pub up: bool,
     /// Whether it only reaches this host.
     pub loopback: bool,
+}
+
+impl fmt::Display for Address {
+    /// `10.0.0.5/16`, or without the prefix where it is not known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.prefix {
+            Some(prefix) => write!(f, "{}/{prefix}", self.ip),
+            None => write!(f, "{}", self.ip),
+        }
+    }
 }
 
 /// All addresses of this network namespace, in the kernel's order.

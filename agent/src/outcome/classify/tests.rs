@@ -157,10 +157,7 @@ fn a_counted_oom_kill_outranks_signal_9() {
     };
     let verdict = of(&facts);
     assert_eq!((verdict.class, verdict.code, verdict.culprit.rank), (Class::HostOom, 83, Some(2)));
-    assert!(
-        verdict.explanation.contains("limit was 2.0 GiB, the most in use 2.0 GiB"),
-        "{verdict:?}"
-    );
+    assert!(verdict.explanation.contains("limit was 2 GiB, the most in use 2 GiB"), "{verdict:?}");
     // A peer may leave, and the job be told to end, before a large process has died.
     let facts = Facts {
         ranks: vec![
