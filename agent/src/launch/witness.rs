@@ -140,12 +140,8 @@ impl Witness {
         if self.ranks.len() >= ENDS && !ended.failed_by_itself() {
             return;
         }
-        let usage = Usage {
-            wall_us: ended.wall_us,
-            user_us: ended.user_us,
-            system_us: ended.system_us,
-            max_rss_kib: ended.max_rss_kib,
-        };
+        let usage =
+            Usage { wall_us: ended.wall_us, cpu_us: ended.cpu_us, max_rss_kib: ended.max_rss_kib };
         let rank = hello.identity.as_ref().map(|identity| identity.rank);
         let told = ended.told.is_some();
         let mut end = RankEnd { usage, ..rank_end(host, hello, ended.status, told, ended.time) };
@@ -268,7 +264,6 @@ fn rank_end(host: &HostName, hello: &Hello, status: WaitStatus, told: bool, at: 
         host: host.short().to_owned(),
         pod: None,
         pid: hello.pid,
-        program: hello.command.clone(),
         status,
         told,
         at,
