@@ -65,6 +65,9 @@ fn environment() -> String {
             purpose.replace('-', "\\-")
         );
     }
+    section += ".PP\nWhat a launch sets beside these to drive one MPI family, \\fBmuster launch \\-\\-dry\\-run\\fR \
+                shows. A rank is known by what its own MPI sets, such as OMPI_COMM_WORLD_RANK or \
+                PMI_RANK.\n";
     section
 }
 

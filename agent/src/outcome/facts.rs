@@ -86,8 +86,6 @@ pub struct RankEnd {
     pub pod: Option<String>,
     /// Its process, in the host's PID namespace.
     pub pid: i32,
-    /// The program, with its arguments, bounded.
-    pub program: String,
     /// How it ended.
     pub status: WaitStatus,
     /// Whether a terminating signal was passed on to it before: then its end is no failure of its own.
@@ -118,10 +116,8 @@ impl RankEnd {
 pub struct Usage {
     /// From start to end, microseconds.
     pub wall_us: u64,
-    /// CPU time in user mode, microseconds.
-    pub user_us: u64,
-    /// CPU time in the kernel, microseconds.
-    pub system_us: u64,
+    /// CPU time in user mode and in the kernel, microseconds.
+    pub cpu_us: u64,
     /// Most resident memory, KiB.
     pub max_rss_kib: u64,
 }
