@@ -66,8 +66,8 @@ impl From<HeartbeatArgs> for Heartbeat {
     }
 }
 
-/// Who the hosts are. Where nothing is given, `discovery::source` knows; long helps tell it, as clap
-/// prints nothing of this.
+/// Who the hosts are. Each subcommand's long help says what counts where none is given; clap prints
+/// nothing of this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Hosts")]
 pub struct HostArgs {

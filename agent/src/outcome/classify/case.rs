@@ -14,6 +14,10 @@ use crate::process::status::WaitStatus;
 /// Proofs in a verdict.
 const PROOFS: usize = 6;
 
+/// Of an end that came from outside.
+const AFTERWARDS: &str =
+    "No rank had failed before; ranks that ended afterwards did so because of this.";
+
 /// What is decided so far.
 #[derive(Debug)]
 pub(super) struct Case {
@@ -72,8 +76,7 @@ impl Case {
     pub(super) fn told(told: Told) -> Self {
         let signal = words::signal(told.signal);
         let what = format!("The launcher was told to stop ({signal}).");
-        let then = "No rank had failed before; ranks that ended afterwards did so because of this."
-            .to_owned();
+        let then = AFTERWARDS.to_owned();
         Self::new(Class::Terminated, Culprit::default(), what, then)
             .fact(format!("the launcher got {signal}"))
     }
@@ -81,8 +84,7 @@ impl Case {
     /// The platform told a worker to stop.
     pub(super) fn evicted(event: &HostEvent) -> Self {
         let what = format!("The platform told the worker on {} to stop.", event.host);
-        let then = "No rank had failed before; ranks that ended afterwards did so because of this."
-            .to_owned();
+        let then = AFTERWARDS.to_owned();
         Self::new(Class::Evicted, on(event), what, then).fact(words::host_line(event))
     }
 
