@@ -44,6 +44,7 @@ use link::Link;
 use outlet::{Outlet, Ways};
 use protocol::{Carries, Ended, Hello, Output};
 use pump::Exit;
+use signals::Signals;
 
 /// Bytes of an error file of PyTorch's that are read.
 const ELASTIC: u64 = 64 * 1024;
@@ -109,39 +110,16 @@ pub fn run(
         say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
              PMIx, Flux or Slurm); the program's lines stay untagged");
     }
-    let files = open_files(settings, identity.as_ref());
     let style = style(settings, identity.is_some(), env);
     let tagger = Tagger::new(identity.clone().unwrap_or_default(), style.clone())?;
-
+    // Before the signals are held back: the worker may take its time.
     let variables = gpus::bind(wish, identity.as_ref(), env);
-    let signals = signals::Signals::install().map_err(RankError::Signals)?;
-    let lends = settings.quiet.is_none() && settings.log_dir.is_none();
-    let prepared = files.map_err(Failure::from).and_then(|files| {
-        Ok((files, Program::start(words, variables, &signals).map_err(Failure::from)?))
-    });
-    let rank = identity.as_ref().map(|identity| identity.rank);
-    let chosen = settings.ranks.as_ref().zip(rank).is_none_or(|(set, rank)| set.contains(rank));
-    let in_pod = matches!(settings.output, Output::Pod | Output::Both);
-    let by_worker = settings.output != Output::Mpirun && identity.is_some();
-    let own = std::process::id().cast_signed();
-    let pid = prepared.as_ref().map_or(own, |(_, program)| program.pid.as_raw());
-    let hello = |carries| Hello {
-        version: 1,
-        carries,
-        time: Micros::from(SystemTime::now()),
-        identity: identity.clone(),
-        pid,
-        wrapper: own,
-        command: command(words),
-        output: settings.output,
-        shown: chosen,
-        lends: carries == Carries::Lines && lends,
-        style: style.clone(),
-    };
-    let link = |carries, pipes: &[RawFd]| {
-        Link::open(env.non_empty(MUSTER_RANK_SOCKET)?, &hello(carries), pipes).ok()
-    };
-    let reports = link(Carries::Reports, &[]);
+    let signals = Signals::install().map_err(RankError::Signals)?;
+    let prepared = prepare(settings, identity.as_ref(), words, variables, &signals);
+
+    let pid = prepared.as_ref().ok().map(|(_, program)| program.pid.as_raw());
+    let hello = hello(settings, identity, style, words, pid);
+    let reports = link(&hello, &[], env);
     let (files, program) = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {
@@ -151,13 +129,8 @@ pub fn run(
             return Err(failure);
         }
     };
-    let pipes = program.pipes.each_ref().map(AsRawFd::as_raw_fd);
-    // A connection that is closed again would tell the worker that we are killed: it reads the pipes then.
-    let lines = (by_worker && reports.is_some() && (chosen || in_pod))
-        .then(|| link(Carries::Lines, &pipes))
-        .flatten();
-    let shown = chosen || lines.is_some();
-    let finished = hello(Carries::Reports);
+    let lines = reports.as_ref().and_then(|_| lines(settings, &hello, &program, env));
+    let shown = hello.shown || lines.is_some();
     let mut outlet =
         Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });
     resident::drop_startup_code();
@@ -169,7 +142,63 @@ pub fn run(
     });
     let mut ended = ended(&exit, env);
     outlet.end(&mut ended);
-    Ok(Finished { hello: finished, ended, told: outlet.has_reports() })
+    Ok(Finished { hello, ended, told: outlet.has_reports() })
+}
+
+/// Opens the files that keep the output, and starts the program.
+fn prepare(
+    settings: &Settings,
+    identity: Option<&Identity>,
+    words: &[OsString],
+    variables: Vec<(String, String)>,
+    signals: &Signals,
+) -> Result<([Option<RotatingFile>; 2], Program), Failure> {
+    let files = open_files(settings, identity)?;
+    Ok((files, Program::start(words, variables, signals)?))
+}
+
+/// What a worker is told first; no `pid`: the program was not started.
+fn hello(
+    settings: &Settings,
+    identity: Option<Identity>,
+    style: Style,
+    words: &[OsString],
+    pid: Option<i32>,
+) -> Hello {
+    let wrapper = std::process::id().cast_signed();
+    let rank = identity.as_ref().map(|identity| identity.rank);
+    let shown = settings.ranks.as_ref().zip(rank).is_none_or(|(set, rank)| set.contains(rank));
+    Hello {
+        version: 1,
+        carries: Carries::Reports,
+        time: Micros::from(SystemTime::now()),
+        identity,
+        pid: pid.unwrap_or(wrapper),
+        wrapper,
+        command: command(words),
+        output: settings.output,
+        shown,
+        lends: false,
+        style,
+    }
+}
+
+/// A connection to the worker, where there is one; the pipes are for it to read when we are killed.
+fn link(hello: &Hello, pipes: &[RawFd], env: &Environment) -> Option<Link> {
+    Link::open(env.non_empty(MUSTER_RANK_SOCKET)?, hello, pipes).ok()
+}
+
+/// The connection for the program's lines, where the worker is to show them.
+fn lines(settings: &Settings, hello: &Hello, program: &Program, env: &Environment) -> Option<Link> {
+    let by_worker = settings.output != Output::Mpirun && hello.identity.is_some();
+    let in_pod = matches!(settings.output, Output::Pod | Output::Both);
+    // A connection that is closed again would tell the worker that we are killed: it reads the pipes then.
+    if !by_worker || !(hello.shown || in_pod) {
+        return None;
+    }
+    let lends = settings.quiet.is_none() && settings.log_dir.is_none();
+    let hello = Hello { carries: Carries::Lines, lends, ..hello.clone() };
+    link(&hello, &program.pipes.each_ref().map(AsRawFd::as_raw_fd), env)
 }
 
 /// How a program ended just now, but for what it said.
