@@ -213,9 +213,19 @@ impl Lines {
         Arc::clone(&self.printer)
     }
 
-    /// Resolves when all that ranks have written is printed, however slow its reader is. Nothing of
-    /// the job may run any more.
+    /// Resolves when all that ranks have written is printed, however slow its reader is, unless the printer
+    /// was told to hurry. Nothing of the job may run any more.
     pub async fn finish(&mut self) -> Printed {
+        let printer = self.printer();
+        let all = tokio::select! {
+            all = self.collect() => all,
+            () = printer.overdue() => false,
+        };
+        Printed { all, last_words: printer.flush().await }
+    }
+
+    /// Resolves when every host has sent all that it owed, or will not: whether it has.
+    async fn collect(&mut self) -> bool {
         let mut closing = JoinSet::new();
         for desk in self.desks.iter().filter(|desk| !*desk.lost.borrow()) {
             let sender = desk.sender.clone();
@@ -234,11 +244,10 @@ impl Lines {
             }
             while carriers.join_next().await.is_some() {}
         };
-        let all = tokio::select! {
+        tokio::select! {
             () = all => true,
             () = silence(&self.pieces, &printer) => false,
-        };
-        Printed { all, last_words: printer.flush().await }
+        }
     }
 }
 

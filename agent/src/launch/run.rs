@@ -40,7 +40,7 @@ use crate::relay::Report;
 use crate::relay::printer::LastWords;
 use crate::relay::roll::Roll;
 use crate::ssh::control::{Still, ToWorker};
-use crate::text::say;
+use crate::text::{say, voice};
 use crate::worker::ranks;
 
 /// Events that may wait for the loop.
@@ -77,6 +77,7 @@ impl Events {
             let events = sender.clone();
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
+                    voice::hurry();
                     if events.send(Event::Stop(stop)).await.is_err() {
                         return;
                     }
@@ -89,6 +90,7 @@ impl Events {
         tokio::spawn(async move {
             // Where it cannot be watched, the kernel's SIGTERM still tells.
             if guarded.parent_gone().await.is_ok() {
+                voice::hurry();
                 let _ = events.send(Event::ParentGone).await;
             }
         });
@@ -152,6 +154,8 @@ pub async fn run(
 ) -> Result<Over, Failure> {
     let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, gpus, heartbeat, reaper } =
         launch;
+    // A reader that stalls must hold up no loop: workers would take this launcher for lost.
+    voice::apart();
     let (oom, own) = (Oom::count(), (gpus, &reaper));
     let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, own, &oom, &events.sender).await?;
     if !lines.without.is_empty() {

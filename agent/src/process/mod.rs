@@ -8,6 +8,7 @@ pub mod background;
 pub mod carry;
 pub mod end;
 pub mod guard;
+pub mod interrupt;
 pub mod limits;
 pub mod pidfd;
 pub mod ranks;
