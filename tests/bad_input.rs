@@ -73,7 +73,7 @@ const LINES: &str = "hint: write one host a line: 'host', 'host:4' or 'host slot
                      user_name= where needed";
 const ONE_WAY: &str = "hint: name the hosts in one way: --hosts a,b:4, or --hostfile FILE, or --service NAME \
                        --workers N [--pattern 'worker-{i}']";
-const HELP: &str = "hint: add --help instead for what can be given";
+const HELP: &str = "hint: --help shows what can be given, with examples";
 
 fn with(words: &str, hint: &str) -> String {
     format!("{words}\n{hint}")
@@ -101,7 +101,7 @@ fn hosts_and_flags() {
         ("launch --require shm=1GB", with("error: invalid value 'shm=1GB' for '--require <LIST>': 'shm=1GB': expected a size such as 512Mi or 1Gi", HELP)),
         ("launch --fabric ib", with("error: invalid value 'ib' for '--fabric <FABRIC>'\n[possible values: auto, tcp, rdma, none]", HELP)),
         ("launch --bogus", format!("error: unexpected argument '--bogus' found\ntip: to pass '--bogus' as a value, use '-- --bogus'\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),
-        ("hosts --format xml", with("error: invalid value 'xml' for '--format <FORMAT>': expected table, json, openmpi, hydra or horovod", HELP)),
+        ("hosts --format xml", with("error: invalid value 'xml' for '--format <FORMAT>'\n[possible values: table, json, openmpi, hydra, horovod]", HELP)),
         ("launch ''", format!("error: unexpected argument '' found\nUsage: muster launch [OPTIONS] -- <PROGRAM>...\n{HELP}")),
     ];
     let cases: Vec<(String, i32, String)> = cases
@@ -155,13 +155,13 @@ fn hosts_and_flags() {
                  tip: a similar argument exists: '--timestamps'
                  tip: to pass '--timestamp' as a value, use '-- --timestamp'
                  Usage: muster rank [OPTIONS] [--] PROGRAM [ARGUMENT]...
-                 hint: add --help instead for what can be given",
+                 hint: --help shows what can be given, with examples",
             ),
             (
                 "muster devices --watch 0s",
                 89,
                 "error: invalid value '0s' for '--watch <TIME>': expected 100ms or more
-                 hint: add --help instead for what can be given",
+                 hint: --help shows what can be given, with examples",
             ),
             (
                 "MUSTER_HEARTBEAT=1ms muster launch -- true",
@@ -173,7 +173,7 @@ fn hosts_and_flags() {
                 "muster launch --grace 500years -- true",
                 89,
                 "error: invalid value '500years' for '--grace <TIME>': expected a year or less
-                 hint: add --help instead for what can be given",
+                 hint: --help shows what can be given, with examples",
             ),
             (
                 "muster launch --rules /etc/h/rules -- true",
@@ -235,9 +235,9 @@ fn keys_and_ports() {
         "hint: uid 1000 must be able to read it: set the secret's defaultMode or the pod's fsGroup (ls -l /secret/id_rsa)",
     );
     let none = "error: failed to find the job's key: no id_rsa, id_ecdsa or id_ed25519 in /nowhere\n\
-                hint: mount the job's SSH secret and name its directory with --key-dir or MUSTER_KEY_DIR";
+                hint: mount the job's SSH secret and name its directory with MUSTER_KEY_DIR (launch, wait, worker and devices also take --key-dir)";
     let defaults = "error: failed to find the job's key: no id_rsa, id_ecdsa or id_ed25519 in //.ssh, /root/.ssh, /home/mpiuser/.ssh\n\
-                    hint: mount the job's SSH secret and name its directory with --key-dir or MUSTER_KEY_DIR";
+                    hint: mount the job's SSH secret and name its directory with MUSTER_KEY_DIR (launch, wait, worker and devices also take --key-dir)";
     says(
         &host,
         &[

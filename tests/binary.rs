@@ -117,6 +117,17 @@ fn each_subcommand_has_help_with_examples_and_a_page() {
     assert_eq!(unknown.code(), 89, "{unknown:?}");
 }
 
+/// Of what a launch runs, rank alone has nothing more to say.
+#[test]
+fn muster_log_is_read_by_who_has_more_to_say() {
+    let lab = Lab::new().unwrap();
+    let host = host(&lab);
+    for words in ["hosts --hosts localhost", "worker", "rsh localhost true"] {
+        let output = run(&host, &format!("MUSTER_LOG=loud muster {words}"));
+        assert!(output.stderr.contains("warning: MUSTER_LOG=loud means nothing"), "{output:?}");
+    }
+}
+
 #[test]
 fn completions_are_scripts_of_their_shells() {
     let lab = Lab::new().unwrap();

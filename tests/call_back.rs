@@ -55,7 +55,9 @@ fn a_worker_that_cannot_connect_to_the_launcher_is_171_before_mpirun_starts() {
     let command = run_muster(["launch", "--", "mpirun", "touch", "/tmp/started"]);
     let output = cluster.launcher.run(command, LONG).unwrap();
     assert_eq!(output.code(), 171, "{output:?}");
-    for words in ["pi-worker-1.pi.default.svc cannot reach us: 10.77.", "hint: ", "NetworkPolicy"] {
+    let failed =
+        "failed to be reached by every worker: pi-worker-1.pi.default.svc cannot connect: 10.77.";
+    for words in [failed, "hint: ", "NetworkPolicy"] {
         assert!(output.stderr.contains(words), "{words:?} in {}", output.stderr);
     }
     assert!(!output.stderr.contains("pi-worker-0.pi.default.svc cannot"), "{}", output.stderr);

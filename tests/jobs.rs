@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use lab::{Cmd, Install, MpiJob};
+use lab::{Cmd, HostSpec, Install, Lab, MpiJob};
 use muster_tests::{Cluster, LONG, muster, ranks_by_host, run_muster};
 
 fn eight_ranks_on_four_hosts(install: Install) {
@@ -65,6 +65,32 @@ fn the_soft_limit_on_open_files_does_not_limit_the_hosts() {
     let output = cluster.launcher.run(Cmd::sh(line), LONG).unwrap();
     assert!(output.success(), "{output:?}");
     assert_eq!(ranks_by_host(&output.stdout, 8).len(), 8, "{output:?}");
+}
+
+/// As the README says: machines, a key that ssh-keygen made, and no operator.
+#[test]
+fn by_hand_on_several_hosts() {
+    let lab = Lab::new().unwrap();
+    let install = Install::OpenMpi4;
+    let hosts =
+        lab.boot_idle(["a", "b", "desk"].map(|name| HostSpec::new(name).mpi(install))).unwrap();
+    let keys = lab.shared_dir().display().to_string();
+    let made = format!("ssh-keygen -q -t ed25519 -N '' -f {keys}/id_ed25519");
+    assert!(std::process::Command::new("sh").args(["-c", &made]).status().unwrap().success());
+    for host in &hosts {
+        host.publish().unwrap();
+    }
+    let [workers @ .., desk] = &hosts[..] else { unreachable!() };
+    let _serving: Vec<_> = workers
+        .iter()
+        .map(|host| host.spawn(run_muster(["worker", "--key-dir", &keys])).unwrap())
+        .collect();
+    let program = install.program("ranks").display().to_string();
+    let launch = ["launch", "--key-dir", &keys, "--hosts", "a:1,b:3", "--", &program, "hello"];
+    let output = desk.run(run_muster(launch), LONG).unwrap();
+    assert!(output.success(), "{output:?}");
+    let ranks: Vec<usize> = ranks_by_host(&output.stdout, 4).values().map(Vec::len).collect();
+    assert_eq!(ranks, [1, 3], "{output:?}");
 }
 
 /// The script of `examples/mpi4py`, whose wheel loads whichever MPI it finds.

@@ -24,6 +24,10 @@ fn is_misplaced(launcher: &Host, command: Cmd) {
     // How many of them were seen before the job was ended is a matter of luck.
     assert!(seen.starts_with("pi-launcher x "), "{}", output.stderr);
     assert!(!seen.contains("worker"), "{}", output.stderr);
+    // They did start, and the verdict does not say otherwise.
+    let lines = output.stderr.lines().filter_map(|line| line.strip_prefix("muster: "));
+    let words = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+    assert!(words.contains("Ranks started elsewhere than planned"), "{}", output.stderr);
     launcher.wait_until_gone("ranks", LONG).unwrap();
 }
 

@@ -147,7 +147,7 @@ fn ranks_fail(install: Install) {
     scene.fails(&["abort", "7", "5"], &rank("app-abort", 7, 5, &["MPI_Abort"]));
     scene.fails(&["segv", "2"], &rank("app-crash", 82, 2, &["SIGSEGV"]));
     let oom =
-        ["killed by the kernel's OOM killer", "The memory limit was 600.0 MiB, the most in use "];
+        ["killed by the kernel's OOM killer", "The memory limit was 600 MiB, the most in use "];
     scene.fails(&["alloc", "2000", "3"], &rank("host-oom", 83, 3, &oom));
     let full = ["/dev/shm"];
     scene.fails(&["fill", "/dev/shm/fill", "2"], &rank("local-resource", 91, 2, &full));

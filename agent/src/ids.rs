@@ -25,11 +25,17 @@ impl HostName {
     /// The first label: `worker-1` of `worker-1.job.ns.svc`. An IP address is its own short name.
     #[must_use]
     pub fn short(&self) -> &str {
-        if self.0.parse::<std::net::IpAddr>().is_ok() {
-            return &self.0;
-        }
-        self.0.split('.').next().unwrap_or(&self.0)
+        short(&self.0)
     }
+}
+
+/// The same of a name that is not the job's own spelling, e.g. out of a log.
+#[must_use]
+pub fn short(name: &str) -> &str {
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return name;
+    }
+    name.split_once('.').map_or(name, |(first, _)| first)
 }
 
 impl From<&str> for HostName {

@@ -2,6 +2,7 @@
 //!
 //! Must not write its own words to stdout, which belongs to ranks and to data that was asked for.
 
+use std::borrow::Borrow;
 use std::io::{IsTerminal as _, Write as _};
 
 use crate::exit::{Class, Explain};
@@ -150,7 +151,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
 
 /// The first `most` of some words, and how many more there are: `a, b and 3 more`.
 #[must_use]
-pub fn listed(words: &[&str], most: usize) -> String {
+pub fn listed(words: &[impl Borrow<str>], most: usize) -> String {
     match words.split_at_checked(most) {
         Some((first, rest)) if !rest.is_empty() => {
             format!("{} and {} more", first.join(", "), rest.len())
@@ -159,9 +160,20 @@ pub fn listed(words: &[&str], most: usize) -> String {
     }
 }
 
+/// The same of phrases, which have commas of their own: `a is b, or c; d is e; and 3 more`.
+#[must_use]
+pub fn phrases(phrases: &[impl Borrow<str>], most: usize) -> String {
+    match phrases.split_at_checked(most) {
+        Some((first, rest)) if !rest.is_empty() => {
+            format!("{}; and {} more", first.join("; "), rest.len())
+        }
+        _ => phrases.join("; "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{listed, matches, size};
+    use super::{listed, matches, phrases, size};
 
     #[test]
     fn sizes() {
@@ -203,5 +215,7 @@ mod tests {
         for (most, expected) in [(0, " and 3 more"), (2, "a, b and 1 more"), (3, "a, b, c")] {
             assert_eq!(listed(&words, most), expected);
         }
+        assert_eq!(phrases(&words, 2), "a; b; and 1 more");
+        assert_eq!(phrases(&words, 3), "a; b; c");
     }
 }

@@ -146,8 +146,12 @@ fn the_binary_explains_codes_classes_and_logs() {
     assert!(status.success() && text.starts_with("verdict  gpu-oom, exit code 84;"), "{text}");
     let (status, text) = muster(&["--log", "/nonexistent"], "");
     assert!(status.code() == Some(89) && text.contains("/nonexistent"), "{text}");
-    let (_, text) = muster(&["--log", "-", "--exit-code", "-15"], "");
+    let (_, text) = muster(&["--log", "-", "--status", "-15"], "");
     assert!(text.starts_with("verdict  terminated, exit code 143;"), "{text}");
+    for (whose, code) in [("application", "3"), ("class", "80")] {
+        let (_, text) = muster(&["--log", "-", "--status", "3", "--exit-code", whose], "");
+        assert!(text.starts_with(&format!("verdict  app-error, exit code {code};")), "{text}");
+    }
 }
 
 #[test]

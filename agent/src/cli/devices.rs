@@ -30,7 +30,7 @@ pub struct DevicesArgs {
     /// What to print
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
-    /// Print it again and again, this long after each other
+    /// Print it again and again, with this long in between
     #[arg(long, value_name = "TIME", value_parser = pause)]
     pub watch: Option<Duration>,
     /// Read the files below this directory instead of this machine's

@@ -19,7 +19,7 @@ use crate::outcome::ExitPolicy;
         muster explain 172                            # or: muster explain worker-lost\n  \
         muster explain --log job.log\n  \
         kubectl logs job/pi-launcher | muster explain --log - --format json\n  \
-        muster explain --log job.log --exit-code 255 --rules ours.toml\n\n\
+        muster explain --log job.log --status 255 --rules ours.toml\n\n\
         A rule of your own (TOML; any number of them in a file):\n  \
         [[rule]]\n  \
         name = \"solver-diverged\"\n  \
@@ -39,13 +39,13 @@ pub struct ExplainArgs {
     /// The exit code of mpirun, where it is known; -9 stands for signal 9
     #[arg(long, value_name = "N", requires = "log", allow_negative_numbers = true,
           value_parser = clap::value_parser!(i32).range(-64..256))]
-    pub exit_code: Option<i32>,
+    pub status: Option<i32>,
     /// More rules, which come before the built-in ones; may be given again
     #[arg(long, value_name = "FILE", requires = "log")]
     pub rules: Vec<PathBuf>,
     /// Whose exit code the verdict has
     #[arg(long, value_name = "WHOSE", requires = "log", value_enum, default_value_t)]
-    pub exit: ExitPolicy,
+    pub exit_code: ExitPolicy,
     /// How to print it
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: Format,
@@ -57,7 +57,7 @@ pub enum Format {
     /// For people
     #[default]
     Text,
-    /// For machines: a log's verdict, after agent/docs/verdict.schema.json
+    /// For machines: a log's verdict (schema muster.verdict/1)
     Json,
     /// The table, for a README
     Markdown,

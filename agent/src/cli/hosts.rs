@@ -10,7 +10,9 @@ use crate::discovery::render::Format;
 #[command(
     about = "Resolve the hosts of the job once and print them",
     long_about = "Resolves the hosts of the job once and prints them, with where the list comes \
-        from. Ends with 170 when a host has no address yet.",
+        from. Ends with 170 when a host has no address yet.\n\n\
+        Without a flag, hosts come from the hostfile that the operator's variables name, \
+        /etc/mpi/hostfile, or the lists of Volcano, SageMaker or Azure Batch; else this machine alone.",
     after_help = "Examples:\n  \
         muster hosts\n  \
         muster hosts --format openmpi > hostfile\n  \

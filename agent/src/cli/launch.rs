@@ -18,8 +18,10 @@ use crate::fabric::Wanted;
     long_about = "Finds the workers, waits until every one is ready, and runs an MPI job on them.\n\n\
         Given a program, muster writes the mpirun line. Given an mpirun line, it leaves the line as \
         it is and sets the environment: hostfile, remote-shell agent and launch options of the MPI \
-        that is found. Nothing that is set already is overridden; --dry-run shows every variable \
-        and why.",
+        that is found. What you have set stays, unless a flag of yours says otherwise or it \
+        cannot reach a host (an agent `sh`); --dry-run shows every variable and why.\n\n\
+        Without a flag, hosts come from the hostfile that the operator's variables name, \
+        /etc/mpi/hostfile, or the lists of Volcano, SageMaker or Azure Batch; else this machine alone.",
     after_help = "Examples:\n  \
         muster launch -- ./train                      # one rank a slot, on all hosts\n  \
         muster launch -n 8 --hosts a:4,b:4 -- ./app\n  \

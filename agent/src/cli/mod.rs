@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod devices;
 mod explain;
@@ -59,13 +59,19 @@ pub use worker::WorkerArgs;
     max_term_width = 100
 )]
 pub struct Cli {
-    /// Say more; twice for every step of the protocols. MUSTER_LOG=debug does the same.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    /// Say more; twice for every step of the protocols. MUSTER_LOG=debug or trace does the same
+    #[arg(short, long, global = true, action = ArgAction::Count, display_order = LAST)]
     pub verbose: u8,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// After what a subcommand has of its own.
+const LAST: usize = 900;
+
+/// Those that do not take `--verbose`: rank has no more to say, the others have ssh's -v and sshd's -d.
+const TERSE: [&str; 3] = ["rank", "rsh", "sshd"];
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -86,12 +92,22 @@ pub enum Command {
     Man(ManArgs),
 }
 
+/// The definition of the command line, for its reader, its help and its manual.
+#[must_use]
+pub fn definition() -> clap::Command {
+    // What a subcommand has already is not given to it again.
+    let hidden = Arg::new("verbose").short('v').long("verbose").action(ArgAction::Count).hide(true);
+    TERSE.into_iter().fold(Cli::command(), |cli, name| {
+        cli.mut_subcommand(name, |subcommand| subcommand.arg(&hidden))
+    })
+}
+
 /// Reads a command line, `argv[0]` included.
 ///
 /// # Errors
 /// It is none, or asks for help, which clap's error then prints.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = Cli::command().mut_subcommands(unset_is_empty).try_get_matches_from(words)?;
+    let matches = definition().mut_subcommands(unset_is_empty).try_get_matches_from(words)?;
     Cli::from_arg_matches(&matches)
 }
 
@@ -107,12 +123,22 @@ pub fn unset_is_empty(command: clap::Command) -> clap::Command {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
-    use super::Cli;
+    use super::{TERSE, definition};
 
     #[test]
     fn the_definitions_agree_with_each_other() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn who_says_more_has_a_flag_for_it() {
+        let mut cli = definition();
+        cli.build();
+        for subcommand in cli.get_subcommands() {
+            let mut shown = subcommand.get_arguments().filter(|flag| !flag.is_hide_set());
+            let verbose = shown.any(|flag| flag.get_long() == Some("verbose"));
+            let name = subcommand.get_name();
+            assert_eq!(verbose, !TERSE.contains(&name), "{name}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::ssh::client::HostKeys;
 use crate::ssh::heartbeat::Heartbeat;
+use crate::ssh::wire::PORT;
 
 /// A number of things of which there must be one at least.
 pub(super) fn count(text: &str) -> Result<NonZeroU32, String> {
@@ -65,8 +66,8 @@ impl From<HeartbeatArgs> for Heartbeat {
     }
 }
 
-/// Who the hosts are. Nothing given: the hostfile that the operator's environment names, else
-/// /etc/mpi/hostfile, else this machine alone.
+/// Who the hosts are. Where nothing is given, `discovery::source` knows; long helps tell it, as clap
+/// prints nothing of this.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Hosts")]
 pub struct HostArgs {
@@ -92,7 +93,7 @@ pub struct HostArgs {
 #[command(next_help_heading = "Connection")]
 pub struct ReachArgs {
     /// Port of the workers
-    #[arg(short, long, env = "MUSTER_PORT", default_value_t = 2222, value_name = "PORT",
+    #[arg(short, long, env = "MUSTER_PORT", default_value_t = PORT, value_name = "PORT",
           value_parser = port)]
     pub port: u16,
     /// Directory of the job's SSH key [default: $MUSTER_KEY_DIR, ~/.ssh, /root/.ssh,

@@ -25,7 +25,8 @@ use clap::Args;
         muster rsh worker-0 hostname\n  \
         muster rsh -p 2222 -o ConnectTimeout=5 worker-1 'ulimit -l; env'\n  \
         tar c data | muster rsh worker-2 'tar x -C /scratch'\n  \
-        mpirun --mca plm_rsh_agent 'muster rsh' -H worker-0,worker-1 ./app"
+        mpirun --mca plm_rsh_agent 'muster rsh' -H worker-0,worker-1 ./app      # Open MPI 4\n  \
+        mpirun --prtemca plm_ssh_agent 'muster rsh' -H worker-0,worker-1 ./app  # Open MPI 5"
 )]
 pub struct RshArgs {
     /// Options, host and command

@@ -41,11 +41,11 @@ pub struct VerdictArgs {
     /// written]
     #[arg(long, env = "MUSTER_TERMINATION_LOG", value_name = "FILE")]
     pub termination_log: Option<PathBuf>,
-    /// Write the verdict as JSON, after agent/docs/verdict.schema.json
+    /// Write the verdict as JSON (schema muster.verdict/1)
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write a JSON object a change of state, with timings, after agent/docs/events.schema.json; a
-    /// number is a descriptor that is open
+    /// Write a JSON object a change of state, with timings (schema muster.event/1); a number is a
+    /// descriptor that is open
     #[arg(long, value_name = "FILE|FD")]
     pub events: Option<PathBuf>,
     /// More rules for what lines mean, which come before the built-in ones; may be given again

@@ -12,7 +12,9 @@ use super::{HostArgs, ReachArgs};
         an unchanged launcher. Ready means that the name resolves, the port answers, both ends have \
         proved that they hold the job's key, and the worker has said hello.\n\n\
         DNS is asked for the workers' headless Service rather than for names that are not there yet, \
-        whose absence a cache would keep.",
+        whose absence a cache would keep.\n\n\
+        Without a flag, hosts come from the hostfile that the operator's variables name, \
+        /etc/mpi/hostfile, or the lists of Volcano, SageMaker or Azure Batch; else it is an error.",
     after_help = "Examples:\n  \
         muster wait\n  \
         muster wait --wait-timeout 2m --service pi --workers 4"

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::reach::{HeartbeatArgs, time};
+use crate::ssh::wire::PORT;
 
 /// A port to listen on.
 fn port(text: &str) -> Result<u16, String> {
@@ -35,7 +36,7 @@ const ACCEPTED: [&str; 14] = [
 )]
 pub struct WorkerArgs {
     /// Port to listen on; 0 picks a free one
-    #[arg(short, long, env = "MUSTER_PORT", default_value_t = 2222, value_name = "PORT",
+    #[arg(short, long, env = "MUSTER_PORT", default_value_t = PORT, value_name = "PORT",
           value_parser = port)]
     pub port: u16,
     /// Address to listen on, may be given again [default: every address]
@@ -56,7 +57,8 @@ pub struct WorkerArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "documented at its type; a doc here would replace its help")]
     pub heartbeat: HeartbeatArgs,
-    /// Variables that a client may set for its commands (SetEnv); a trailing * matches any rest
+    /// Variables that a client may set for its commands (SetEnv), separated by commas, in place of the
+    /// default; a trailing * matches any rest
     #[arg(
         long,
         value_name = "NAMES",

@@ -28,11 +28,11 @@ fn explain_log(path: &Path, args: &ExplainArgs) -> Result<String, Failure> {
     let read = read_log(path, Scanner::new(Arc::clone(&rules)))
         .map_err(|error| ExplainError::Read { path: path.to_owned(), error })?;
     let facts = Facts {
-        mpirun: args.exit_code.map(log::status).or(read.exit),
+        mpirun: args.status.map(log::status).or(read.exit),
         findings: read.findings,
         ..Facts::default()
     };
-    let verdict = classify(&facts, &rules, args.exit);
+    let verdict = classify(&facts, &rules, args.exit_code);
     match args.format {
         Format::Json => Ok(report::json(&verdict).map_err(ExplainError::Json)?),
         Format::Text | Format::Markdown => Ok(render::block(&verdict, io::stdout().is_terminal())),

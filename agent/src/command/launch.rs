@@ -114,7 +114,7 @@ async fn launch(
     let run_dir = RunDir::create(&config.env)?;
     let here = network::own_report(&ready, devices.as_ref());
     network::require(&config, &ready, &here)?;
-    let fabric = network::choose(&config, &ready, &here)?;
+    let fabric = network::fabric_of(&config, &ready, &here)?;
     let request = stage::request(&config, &ready, devices.as_ref(), fabric, run_dir.path());
     let mut plan = build(&request)?;
     say_slots(&request);

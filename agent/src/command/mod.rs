@@ -6,11 +6,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::CommandFactory as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{self, Cli, Command};
+use crate::cli::{self, Command};
 use crate::exit::{Class, Failure, RuntimeError};
 use crate::text::{complain, say, verdict_line, voice};
 
@@ -91,7 +90,7 @@ fn refuse(error: &clap::Error) -> u8 {
     let mut words = lines.collect::<Vec<_>>().join("\n");
     words += match variable(error) {
         Some(name) => format!("\nhint: the value is that of {name} in the environment"),
-        None => "\nhint: add --help instead for what can be given".to_owned(),
+        None => "\nhint: --help shows what can be given, with examples".to_owned(),
     }
     .as_str();
     say(&words);
@@ -107,7 +106,7 @@ fn variable(error: &clap::Error) -> Option<String> {
     };
     let flag = context(ContextKind::InvalidArg)?.split(' ').next()?.strip_prefix("--")?;
     let value = context(ContextKind::InvalidValue)?;
-    let cli = Cli::command();
+    let cli = cli::definition();
     let mut arguments = cli.get_subcommands().flat_map(clap::Command::get_arguments);
     let name = arguments.find(|argument| argument.get_long() == Some(flag))?.get_env()?;
     (std::env::var_os(name)? == *value).then(|| name.to_string_lossy().into_owned())

@@ -4,10 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::CommandFactory as _;
-
-use crate::cli::Cli;
+use crate::cli;
 use crate::config::env::Environment;
+use crate::config::variables::MUSTER_LOG;
 use crate::exit::Explain as _;
 use crate::rsh::{FAILED, Outcome};
 use crate::ssh::options;
@@ -37,7 +36,7 @@ pub(super) fn as_agent(arguments: &[OsString]) -> Option<Vec<OsString>> {
 /// Runs the command on the host.
 pub(super) fn run(words: Vec<OsString>) -> ExitCode {
     if words.first().is_some_and(|word| word == "--help") {
-        let mut cli = Cli::command();
+        let mut cli = cli::definition();
         let help = cli.find_subcommand_mut("rsh").map(clap::Command::render_long_help);
         let help = help.map(|help| help.to_string()).unwrap_or_default();
         return match give(&help) {
@@ -50,17 +49,21 @@ pub(super) fn run(words: Vec<OsString>) -> ExitCode {
         say(&format!("{}, in place of ssh", crate::VERSION));
         return ExitCode::SUCCESS;
     }
+    let env = Environment::from_process();
     let options = match options::parse(words) {
         Ok(options) => options,
         Err(error) => return fail(&error.to_string(), error.hint()),
     };
+    // ssh's first -v is for people; muster's own steps begin at the second.
+    if options.verbose > 0 || env.non_empty(MUSTER_LOG).is_some() {
+        super::log_to_stderr(options.verbose.saturating_sub(1));
+    }
     if options.verbose > 0 {
-        super::log_to_stderr(options.verbose - 1);
         for ignored in &options.ignored {
             say(&format!("{}: ignored {ignored}", options.host));
         }
     }
-    let outcome = crate::rsh::run(&options, &Environment::from_process());
+    let outcome = crate::rsh::run(&options, &env);
     match &outcome {
         Outcome::Ended(Ended::Status(_)) => {}
         Outcome::Ended(lost @ Ended::Lost(_)) => say(&format!("{}: {lost}", options.host)),

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use clap::CommandFactory as _;
 use clap_mangen::Man;
 
-use crate::cli::{Cli, CompletionsArgs, ManArgs};
+use crate::cli::{self, CompletionsArgs, ManArgs};
 use crate::config::variables::{ALL, Variable};
 use crate::exit::{Class, Explain, Failure};
 use crate::text::{OutputError, give};
@@ -13,7 +12,7 @@ use crate::text::{OutputError, give};
 /// Prints a completion script.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Class, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "muster", &mut script);
+    clap_complete::generate(args.shell, &mut cli::definition(), "muster", &mut script);
     give(&String::from_utf8_lossy(&script))?;
     Ok(Class::Ok)
 }
@@ -35,7 +34,7 @@ impl Explain for NoPage {
 
 /// Prints a manual page.
 pub(super) fn man(args: &ManArgs) -> Result<Class, Failure> {
-    let mut cli = Cli::command();
+    let mut cli = cli::definition();
     cli.build();
     let page = match &args.subcommand {
         None => cli,
@@ -66,6 +65,9 @@ fn environment() -> String {
             purpose.replace('-', "\\-")
         );
     }
+    section += ".PP\nWhat a launch sets beside these to drive one MPI family, \\fBmuster launch \\-\\-dry\\-run\\fR \
+                shows. A rank is known by what its own MPI sets, such as OMPI_COMM_WORLD_RANK or \
+                PMI_RANK.\n";
     section
 }
 
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn every_flag_s_variable_is_in_the_table() {
-        let cli = Cli::command();
+        let cli = cli::definition();
         let flags = cli.get_subcommands().flat_map(clap::Command::get_arguments);
         let names = flags.filter_map(|flag| flag.get_env()?.to_str());
         let unknown: Vec<&str> = names.filter(|name| !is_known(name)).collect();

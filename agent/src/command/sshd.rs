@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args as _, CommandFactory as _, FromArgMatches as _};
+use clap::{Args as _, FromArgMatches as _};
 
 use super::{block_on, fail};
-use crate::cli::{Cli, WorkerArgs, unset_is_empty};
+use crate::cli::{self, WorkerArgs, unset_is_empty};
 use crate::config::env::Environment;
 use crate::exit::{Class, Failure};
 use crate::process::{background, guard};
@@ -53,7 +53,7 @@ pub(super) fn run(words: Vec<OsString>) -> ExitCode {
 }
 
 fn help() -> Result<Class, Failure> {
-    let mut cli = Cli::command();
+    let mut cli = cli::definition();
     let help = cli.find_subcommand_mut(NAME).map(clap::Command::render_long_help);
     give(&help.map(|help| help.to_string()).unwrap_or_default())?;
     Ok(Class::Ok)

@@ -1,5 +1,6 @@
-//! THE table of environment variables: every name that muster reads or sets, who else sets it and
-//! what for; `muster man` prints it.
+//! The environment variables of users and operators: what muster reads of them, what it sets of the
+//! network and of GPUs, and what for; `muster man` prints it. What a plan sets beside these to drive one
+//! MPI family is in `plan`, and `--dry-run` shows it; what names a rank is in `process::ranks`.
 //!
 //! Must not read the environment. Discovery names variables by the constants made here, and no flag has a
 //! variable that is not here, so that none of these can be used without being documented.
@@ -119,8 +120,6 @@ variables! {
         "this pod's index in its task: we run under Volcano";
     AWS_BATCH_JOB_NODE_INDEX = "AWS_BATCH_JOB_NODE_INDEX", Reads, "AWS Batch",
         "this node's index in a multi-node job";
-    AWS_BATCH_JOB_MAIN_NODE_INDEX = "AWS_BATCH_JOB_MAIN_NODE_INDEX", Reads, "AWS Batch",
-        "the index of the node that launches";
     AWS_BATCH_JOB_NUM_NODES = "AWS_BATCH_JOB_NUM_NODES", Reads, "AWS Batch",
         "how many nodes the job has; AWS Batch gives no list of them";
     SM_CURRENT_HOST = "SM_CURRENT_HOST", Reads, "SageMaker",
@@ -200,9 +199,9 @@ variables! {
 }
 
 /// Whether the table has the variable, by its name or as a member of a family.
-#[must_use]
-pub fn is_known(name: &str) -> bool {
-    ALL.iter().any(|variable| matches(variable.name, name))
+#[cfg(test)]
+pub(crate) fn is_known(name: &str) -> bool {
+    ALL.iter().any(|variable| variable.name == name || part(variable.name, name).is_some())
 }
 
 /// The `<PART>` of a family that a name has: `WORKER` of `VC_WORKER_HOSTS`.
@@ -211,10 +210,6 @@ pub fn part<'n>(family: &str, name: &'n str) -> Option<&'n str> {
     let (prefix, rest) = family.split_once('<')?;
     let (_, suffix) = rest.split_once('>')?;
     name.strip_prefix(prefix)?.strip_suffix(suffix).filter(|part| !part.is_empty())
-}
-
-fn matches(pattern: &str, name: &str) -> bool {
-    pattern == name || part(pattern, name).is_some()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::net::if_::if_nameindex;
 
 use super::host::Roots;
-use super::net::{Address, addresses};
+use super::net::addresses;
 use super::report::{Interface, InterfaceKind};
 use super::{pci, read};
 
@@ -45,7 +45,11 @@ pub(super) fn interfaces(roots: &Roots) -> Vec<Interface> {
             mtu: read::number(&directory.join("mtu")),
             // -1, or an error, where nothing is known: software, or no cable.
             speed: read::number(&directory.join("speed")),
-            addresses: own.iter().filter(|address| address.interface == name).map(shown).collect(),
+            addresses: own
+                .iter()
+                .filter(|address| address.interface == name)
+                .map(ToString::to_string)
+                .collect(),
             default_route: by_default.as_ref() == Some(&name),
             driver: place.driver,
             pci: place.address,
@@ -68,13 +72,6 @@ pub(super) fn interfaces(roots: &Roots) -> Vec<Interface> {
 pub(super) fn names(interfaces: &[Interface]) -> Option<BTreeSet<&str>> {
     let names: BTreeSet<&str> = interfaces.iter().map(|found| found.name.as_str()).collect();
     Some(names).filter(|names| !names.is_empty())
-}
-
-fn shown(address: &Address) -> String {
-    match address.prefix {
-        Some(prefix) => format!("{}/{prefix}", address.ip),
-        None => address.ip.to_string(),
-    }
 }
 
 fn kind(name: &str, directory: &Path, on_bus: bool) -> InterfaceKind {

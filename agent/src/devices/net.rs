@@ -2,8 +2,9 @@
 //!
 //! Must not resolve names or send anything.
 
+use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
@@ -22,6 +23,16 @@ pub struct Address {
     pub up: bool,
     /// Whether it only reaches this host.
     pub loopback: bool,
+}
+
+impl fmt::Display for Address {
+    /// `10.0.0.5/16`, or without the prefix where it is not known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.prefix {
+            Some(prefix) => write!(f, "{}/{prefix}", self.ip),
+            None => write!(f, "{}", self.ip),
+        }
+    }
 }
 
 /// All addresses of this network namespace, in the kernel's order.
@@ -49,21 +60,6 @@ pub fn addresses() -> io::Result<Vec<Address>> {
 fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
     let four = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
     four.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
-}
-
-/// Our own address on the way to a peer, as the kernel's routes have it. Nothing is sent.
-///
-/// # Errors
-/// Where no route leads there.
-pub fn source_towards(peer: IpAddr) -> io::Result<IpAddr> {
-    let any = match peer {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let socket = UdpSocket::bind((any, 0))?;
-    // To connect a UDP socket only looks the route up; any port does.
-    socket.connect(SocketAddr::new(peer, 9))?;
-    Ok(socket.local_addr()?.ip().to_canonical())
 }
 
 /// The interface that has this address: with a connected socket's local address, the one that
@@ -111,11 +107,5 @@ mod tests {
         let name = interface_of("127.0.0.1".parse().unwrap(), &all).unwrap();
         let loopback = |address: &Address| address.interface == name && address.loopback;
         assert!(all.iter().any(|address| loopback(address) && address.prefix == Some(8)));
-    }
-
-    #[test]
-    fn the_way_to_oneself_is_loopback() {
-        let own = "127.0.0.1".parse().unwrap();
-        assert_eq!(source_towards(own).unwrap(), own);
     }
 }

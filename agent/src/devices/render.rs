@@ -13,7 +13,7 @@ mod table;
 pub enum Format {
     /// For people
     Table,
-    /// For programs: one object a line, as agent/docs/devices.schema.json describes it
+    /// For programs: one object a line (schema muster-devices/1)
     Json,
     /// For node-exporter's text files and the like
     Prometheus,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::report::{Bound, Report};
 use crate::exit::{Class, Explain};
 use crate::ids::HostName;
-use crate::text::size;
+use crate::text::{phrases, size};
 
 /// Shortfalls that a message names.
 const NAMED: usize = 8;
@@ -141,12 +141,9 @@ pub struct Short {
 }
 
 fn told(lacks: &[Lack]) -> String {
-    let mut words: Vec<String> =
-        lacks.iter().take(NAMED).map(|lack| format!("{} {}", lack.host, lack.words)).collect();
-    if lacks.len() > NAMED {
-        words.push(format!("{} shortfalls more", lacks.len() - NAMED));
-    }
-    words.join("; ")
+    let words: Vec<String> =
+        lacks.iter().map(|lack| format!("{} {}", lack.host, lack.words)).collect();
+    phrases(&words, NAMED)
 }
 
 impl Explain for Short {

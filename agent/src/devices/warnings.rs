@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::rdma::ENOUGH_MEMLOCK;
 use super::report::{Bound, OwnName, Report};
-use crate::text::size;
+use crate::text::{listed, size};
 
 /// What a container gets as `/dev/shm` where nobody says otherwise.
 const DEFAULT_SHM: u64 = 64 << 20;
@@ -115,11 +115,7 @@ fn grouped(reasons: impl Iterator<Item = (String, String)>) -> Vec<(String, Stri
     for (why, name) in reasons {
         names.entry(why).or_default().push(name);
     }
-    let told = |names: Vec<String>| match names.len().checked_sub(NAMED) {
-        None | Some(0) => names.join(", "),
-        Some(more) => format!("{} and {more} more", names[..NAMED].join(", ")),
-    };
-    names.into_iter().map(|(why, names)| (why, told(names))).collect()
+    names.into_iter().map(|(why, names)| (why, listed(&names, NAMED))).collect()
 }
 
 #[cfg(test)]

@@ -88,19 +88,18 @@ impl Resolver {
     /// needs it: addresses and the names in the hosts file do without.
     #[must_use]
     pub fn from_files(resolv_conf: &Path, hosts: &Path, hostname: Option<&str>) -> Self {
-        let hosts = HostsFile::new(hosts);
-        let home = hostname.and_then(|name| hosts.domain_of(name));
-        let conf = resolv_conf::read(resolv_conf).map_err(Arc::new);
-        let upstream = conf.map(|conf| Arc::new(Upstream::new(&conf, home)));
-        Self { hosts, upstream, watch: None }
+        Self::new(resolv_conf::read(resolv_conf), hosts, hostname)
     }
 
-    /// From a value; tests use it for the port.
-    #[must_use]
-    pub fn from_conf(conf: &ResolvConf, hosts: &Path, hostname: Option<&str>) -> Self {
+    fn new(
+        conf: Result<ResolvConf, ResolvConfError>,
+        hosts: &Path,
+        hostname: Option<&str>,
+    ) -> Self {
         let hosts = HostsFile::new(hosts);
         let home = hostname.and_then(|name| hosts.domain_of(name));
-        Self { upstream: Ok(Arc::new(Upstream::new(conf, home))), hosts, watch: None }
+        let upstream = conf.map(|conf| Arc::new(Upstream::new(&conf, home))).map_err(Arc::new);
+        Self { hosts, upstream, watch: None }
     }
 
     fn watching(self) -> Self {

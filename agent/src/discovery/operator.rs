@@ -1,8 +1,7 @@
 //! Which operator started this pod, told from its host name, environment and files.
 //!
-//! Must not ask the Kubernetes API and must not guess beyond the facts: every conclusion carries the
-//! facts that told it, for the log. What each operator sets is listed in the operators' own sources
-//! (mpi-operator v0.8, Trainer v2, JobSet, Volcano; read in August 2026).
+//! Must not ask the Kubernetes API and must not guess beyond the facts. What each operator sets is listed
+//! in the operators' own sources (mpi-operator v0.8, Trainer v2, JobSet, Volcano; read in August 2026).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -76,150 +75,90 @@ impl fmt::Display for Operator {
     }
 }
 
-/// What this pod is to the job, where the operator tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It starts mpirun.
-    Launcher,
-    /// It waits to be told.
-    Worker,
-}
-
-/// Where we are and how we know.
+/// Where we are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
     /// Who created the pod.
     pub operator: Operator,
-    /// What the pod is, where known.
-    pub role: Option<Role>,
     /// The job's name, where the host name has it.
     pub job: Option<String>,
     /// The common part of the names of this pod and its peers, without `-<index>`, where the pod
     /// has an index.
     pub peers: Option<String>,
-    /// What told it, e.g. `K_MPI_JOB_ROLE=launcher`; empty only without an operator.
-    pub facts: Vec<String>,
 }
 
-impl fmt::Display for Surroundings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.operator)?;
-        if !self.facts.is_empty() {
-            write!(f, " ({})", self.facts.join(", "))?;
-        }
-        Ok(())
+impl From<Operator> for Surroundings {
+    fn from(operator: Operator) -> Self {
+        Self { operator, job: None, peers: None }
     }
 }
 
 /// Finds out where we are. The platform's own variables come before what names suggest.
 #[must_use]
 pub fn detect(machine: &Machine<'_>) -> Surroundings {
-    let first_known = [mpi_operator, volcano, aws_batch, sage_maker, azure_batch, indexed]
-        .into_iter()
-        .find_map(|known| known(machine));
-    first_known.unwrap_or(Surroundings {
-        operator: Operator::None,
-        role: None,
-        job: None,
-        peers: None,
-        facts: Vec::new(),
-    })
+    let env = machine.env;
+    let set = |name: &str| env.non_empty(name).is_some();
+    if let Some(role) = env.non_empty(variables::K_MPI_JOB_ROLE) {
+        return mpi_operator(role, machine.hostname);
+    }
+    if is_volcano(machine) {
+        return Operator::Volcano.into();
+    }
+    if set(variables::AWS_BATCH_JOB_NODE_INDEX) {
+        return Operator::AwsBatch.into();
+    }
+    if set(variables::SM_HOSTS) || set(variables::SM_CURRENT_HOST) {
+        return Operator::SageMaker.into();
+    }
+    if set(variables::AZ_BATCH_HOST_LIST) {
+        return Operator::AzureBatch.into();
+    }
+    match env.non_empty(variables::JOB_COMPLETION_INDEX) {
+        Some(index) => indexed(index, machine),
+        None => Operator::None.into(),
+    }
 }
 
-/// `NAME=value` where the variable is set and not empty.
-fn fact(machine: &Machine<'_>, name: &str) -> Option<String> {
-    machine.env.non_empty(name).map(|value| format!("{name}={value}"))
-}
-
-fn found(operator: Operator, role: Option<Role>, facts: Vec<String>) -> Surroundings {
-    Surroundings { operator, role, job: None, peers: None, facts }
-}
-
-fn mpi_operator(machine: &Machine<'_>) -> Option<Surroundings> {
-    let role = match machine.env.non_empty(variables::K_MPI_JOB_ROLE)? {
-        "launcher" => Some(Role::Launcher),
-        "worker" => Some(Role::Worker),
+/// The launcher is named `<job>-launcher`, the workers `<job>-worker-<index>`.
+fn mpi_operator(role: &str, hostname: &str) -> Surroundings {
+    let job = match role {
+        "launcher" => hostname.strip_suffix("-launcher"),
+        "worker" => split_index(hostname).and_then(|(prefix, _)| prefix.strip_suffix("-worker")),
         _ => None,
     };
-    let mut facts: Vec<String> = fact(machine, variables::K_MPI_JOB_ROLE).into_iter().collect();
-    let job = match role {
-        Some(Role::Launcher) => machine.hostname.strip_suffix("-launcher"),
-        Some(Role::Worker) => {
-            split_index(machine.hostname).and_then(|(prefix, _)| prefix.strip_suffix("-worker"))
-        }
-        None => None,
-    };
-    if job.is_some() {
-        facts.push(format!("host name {}", machine.hostname));
-    }
-    let job = job.map(str::to_owned);
-    Some(Surroundings { job, ..found(Operator::MpiOperator, role, facts) })
+    Surroundings { job: job.map(str::to_owned), ..Operator::MpiOperator.into() }
 }
 
-fn volcano(machine: &Machine<'_>) -> Option<Surroundings> {
-    let index = fact(machine, variables::VC_TASK_INDEX);
-    let tasks = machine.env.iter().map(|(name, _)| name);
-    let task = tasks
-        .filter(|name| variables::part(variables::VC_TASK_HOSTS, name).is_some())
-        .map(str::to_owned)
-        .next();
-    let folder = machine.locate(Path::new(VOLCANO_FOLDER)).is_dir().then(|| VOLCANO_FOLDER.into());
-    let facts: Vec<String> = [index, task, folder].into_iter().flatten().collect();
-    // Only the mpi plugin's launching task is told the hosts.
-    let role = machine.env.non_empty(variables::MPI_HOST).map(|_| Role::Launcher);
-    (!facts.is_empty()).then(|| found(Operator::Volcano, role, facts))
-}
-
-fn aws_batch(machine: &Machine<'_>) -> Option<Surroundings> {
-    let index = machine.env.non_empty(variables::AWS_BATCH_JOB_NODE_INDEX)?;
-    let main = machine.env.non_empty(variables::AWS_BATCH_JOB_MAIN_NODE_INDEX);
-    let role = main.map(|main| if main == index { Role::Launcher } else { Role::Worker });
-    let facts = [variables::AWS_BATCH_JOB_NODE_INDEX, variables::AWS_BATCH_JOB_NUM_NODES];
-    let facts = facts.into_iter().filter_map(|name| fact(machine, name)).collect();
-    Some(found(Operator::AwsBatch, role, facts))
-}
-
-fn sage_maker(machine: &Machine<'_>) -> Option<Surroundings> {
-    let facts = [variables::SM_HOSTS, variables::SM_CURRENT_HOST];
-    let facts: Vec<String> = facts.into_iter().filter_map(|name| fact(machine, name)).collect();
-    (!facts.is_empty()).then(|| found(Operator::SageMaker, None, facts))
-}
-
-fn azure_batch(machine: &Machine<'_>) -> Option<Surroundings> {
-    let fact = fact(machine, variables::AZ_BATCH_HOST_LIST)?;
-    Some(found(Operator::AzureBatch, None, vec![fact]))
+/// Whether its plugins left a trace: env, svc, or the lists of hosts of a task.
+fn is_volcano(machine: &Machine<'_>) -> bool {
+    let list = |name| variables::part(variables::VC_TASK_HOSTS, name).is_some();
+    machine.env.non_empty(variables::VC_TASK_INDEX).is_some()
+        || machine.env.iter().any(|(name, _)| list(name))
+        || machine.locate(Path::new(VOLCANO_FOLDER)).is_dir()
 }
 
 /// Pods with a completion index. JobSet's are named `<set>-<job>-<job index>-<index>`, so two numbers
 /// at the end; Trainer's MPI runtime calls its two jobs `launcher` and `node`. An Indexed Job that is
 /// itself called so cannot be told apart, and needs not: names are made in the same way.
-fn indexed(machine: &Machine<'_>) -> Option<Surroundings> {
-    let index = machine.env.non_empty(variables::JOB_COMPLETION_INDEX)?;
-    let mut facts: Vec<String> =
-        fact(machine, variables::JOB_COMPLETION_INDEX).into_iter().collect();
+fn indexed(index: &str, machine: &Machine<'_>) -> Surroundings {
     let peers =
         split_index(machine.hostname).filter(|(_, own)| *own == index).map(|(prefix, _)| prefix);
-    let Some(peers) = peers else { return Some(found(Operator::IndexedJob, None, facts)) };
-    facts.push(format!("host name {}", machine.hostname));
-
+    let Some(peers) = peers else { return Operator::IndexedJob.into() };
+    let named = |operator, job: Option<&str>| Surroundings {
+        operator,
+        job: job.map(str::to_owned),
+        peers: Some(peers.to_owned()),
+    };
     let Some((set, _)) = split_index(peers) else {
-        let (job, peers) = (Some(peers.to_owned()), Some(peers.to_owned()));
-        return Some(Surroundings { job, peers, ..found(Operator::IndexedJob, None, facts) });
+        return named(Operator::IndexedJob, Some(peers));
     };
-    let launcher = set.strip_suffix("-launcher");
-    let node = set.strip_suffix("-node");
-    // With runLauncherAsNode the launcher is one of the nodes, and only the hostfile tells.
+    // A launcher has the hostfile; a set of another kind may have a job called so and has none.
     let hostfile = machine.locate(Path::new(MPI_HOSTFILE)).is_file();
-    let (operator, role, job) = match (launcher.or(node), hostfile) {
-        (Some(job), true) => {
-            facts.push(MPI_HOSTFILE.to_owned());
-            (Operator::Trainer, Some(Role::Launcher), Some(job))
-        }
-        (Some(job), false) if node.is_some() => (Operator::Trainer, Some(Role::Worker), Some(job)),
-        (_, _) => (Operator::JobSet, None, None),
-    };
-    let (job, peers) = (job.map(str::to_owned), Some(peers.to_owned()));
-    Some(Surroundings { job, peers, ..found(operator, role, facts) })
+    let launcher = set.strip_suffix("-launcher").filter(|_| hostfile);
+    match launcher.or_else(|| set.strip_suffix("-node")) {
+        Some(job) => named(Operator::Trainer, Some(job)),
+        None => named(Operator::JobSet, None),
+    }
 }
 
 /// `pi-worker` and `3` of `pi-worker-3`.

@@ -5,7 +5,6 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
-use std::str::FromStr;
 
 use serde::Serialize;
 
@@ -21,43 +20,19 @@ const UNCOUNTED: &str = "slots not listed: `muster launch` takes --slots, else t
     instances, else its CPU limit, and says which\n";
 
 /// A way to print hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For people
     Table,
-    /// For programs: [`SCHEMA`].
+    /// For programs (schema muster-hosts/1)
     Json,
-    /// Open MPI's hostfile. Hosts not found are in it, each after a comment that says why.
+    /// Open MPI's hostfile; hosts not found are in it, each after a comment that says why
+    #[value(name = "openmpi")]
     OpenMpi,
-    /// Hydra's hostfile, which knows names and slots only. Hosts not found likewise.
+    /// Hydra's hostfile, which knows names and slots only; hosts not found likewise
     Hydra,
-    /// What Horovod's discovery script prints: `host:slots`, only hosts that are there now.
+    /// What Horovod's discovery script prints: host:slots, only hosts that are there now
     Horovod,
-}
-
-impl Format {
-    /// All formats, by the names of `--format`.
-    pub const ALL: [(&'static str, Self); 5] = [
-        ("table", Self::Table),
-        ("json", Self::Json),
-        ("openmpi", Self::OpenMpi),
-        ("hydra", Self::Hydra),
-        ("horovod", Self::Horovod),
-    ];
-}
-
-/// A word that names no [`Format`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected table, json, openmpi, hydra or horovod")]
-pub struct UnknownFormat;
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let named = Self::ALL.into_iter().find(|(known, _)| *known == name);
-        named.map(|(_, format)| format).ok_or(UnknownFormat)
-    }
 }
 
 /// The text, ending with a newline unless it is empty.

@@ -15,6 +15,9 @@ mod mpi;
 mod names;
 mod rights;
 
+/// Where operators start sshd.
+const SSHD: &str = "/usr/sbin/sshd";
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -78,7 +78,7 @@ impl fmt::Display for Loss {
 /// Waits that end by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Timer {
-    /// mpirun was asked to end and has had its grace.
+    /// Ranks, or mpirun, were asked to end and have had their grace.
     Grace,
     /// All ranks have ended and mpirun has had its time to follow.
     Follow,
@@ -178,7 +178,7 @@ pub enum Cause {
     Daemon(HostName, Ended),
     /// Ranks started, or did not, other than planned: in words.
     Misplaced(String),
-    /// No rank made progress.
+    /// Nobody wrote, and one rank did not compute.
     Stalled {
         /// The host of the rank that stands out.
         host: HostName,

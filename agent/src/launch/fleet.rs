@@ -2,7 +2,7 @@
 //!
 //! Must not decide anything; it finds hosts, carries messages and reports what it hears.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,12 +120,6 @@ impl Fleet {
             None if self.own.is_named(&asked) => Some((self.here.clone(), Way::Here)),
             None => None,
         }
-    }
-
-    /// Our own address as the first remote host sees it.
-    #[must_use]
-    pub fn local_address(&self) -> Option<SocketAddr> {
-        self.members.iter().find_map(|member| Some(member.connection.as_ref()?.local()))
     }
 
     /// The connections to muster workers.

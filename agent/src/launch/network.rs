@@ -31,10 +31,7 @@ pub fn own_report(ready: &[Ready], devices: Option<&Report>) -> Report {
 fn own_interfaces() -> Vec<Interface> {
     let mut interfaces: Vec<Interface> = Vec::new();
     for address in net::addresses().unwrap_or_default() {
-        let shown = match address.prefix {
-            Some(prefix) => format!("{}/{prefix}", address.ip),
-            None => address.ip.to_string(),
-        };
+        let shown = address.to_string();
         match interfaces.iter_mut().find(|known| known.name == address.interface) {
             Some(known) => known.addresses.push(shown),
             None => interfaces.push(Interface {
@@ -71,7 +68,7 @@ fn report<'a>(host: &'a Ready, own: &'a Report) -> Option<&'a Report> {
 ///
 /// # Errors
 /// RDMA was asked for by name, and not every host has it.
-pub fn choose(config: &LaunchConfig, ready: &[Ready], own: &Report) -> Result<Fabric, Failure> {
+pub fn fabric_of(config: &LaunchConfig, ready: &[Ready], own: &Report) -> Result<Fabric, Failure> {
     let ours = ready.iter().find_map(|host| match &host.link {
         Link::Worker(connection, _) | Link::Plain(connection) => Some(connection.local().ip()),
         Link::Here => None,

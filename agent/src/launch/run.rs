@@ -24,6 +24,7 @@ use super::journal::{Journal, State};
 use super::lines::{Lines, Oom};
 use super::terminal;
 use super::witness::Witness;
+use crate::config::variables::MUSTER_SESSION;
 use crate::exit::{Failure, RuntimeError};
 use crate::ids::HostName;
 use crate::output::clock::Micros;
@@ -32,7 +33,7 @@ use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
 use crate::process::resident;
-use crate::process::scope::{SESSION_VARIABLE, Scope};
+use crate::process::scope::Scope;
 use crate::process::spawn::{Child, spawn};
 use crate::process::status::WaitStatus;
 use crate::rank::gpus::Allotment;
@@ -272,7 +273,7 @@ fn start(plan: &Plan, reaper: &Reaper) -> Result<Child, Failure> {
     let mut command = Command::new(program);
     command.args(words).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A launch inside another's session: Hydra would carry that mark to the hosts, over theirs.
-    command.env_remove(SESSION_VARIABLE);
+    command.env_remove(MUSTER_SESSION);
     for setting in plan.env.iter().filter(|setting| !setting.kept) {
         command.env(&setting.name, &setting.value);
     }

@@ -15,6 +15,7 @@ use crate::plan::{Plan, PlanHost, Request, slots};
 use crate::process::reaper::Reaper;
 use crate::rank::gpus::GpuBind;
 use crate::readiness::wait::{Link, Ready};
+use crate::text::listed;
 
 /// Hosts that a line names.
 const NAMED: usize = 4;
@@ -39,13 +40,7 @@ pub fn plan_hosts(
                 Link::Plain(_) => (None, slots::offered(None, None)),
             };
             let (slots, slots_from) = slots::decide(host.spec.slots, flag, offered);
-            PlanHost {
-                name: host.spec.name.clone(),
-                slots,
-                slots_from,
-                cpus,
-                is_launcher: matches!(host.link, Link::Here),
-            }
+            PlanHost { name: host.spec.name.clone(), slots, slots_from, cpus }
         })
         .collect()
 }
@@ -119,14 +114,9 @@ fn crowded<'a>(
     loads: impl Iterator<Item = (&'a str, u32, (NonZeroU32, String))>,
 ) -> Option<String> {
     let crowded = loads.filter(|(_, ranks, (units, _))| *ranks > units.get());
-    let mut words: Vec<String> =
+    let words: Vec<String> =
         crowded.map(|(name, ranks, (_, units))| format!("{ranks} on {units} ({name})")).collect();
-    if words.len() > NAMED {
-        let more = words.len() - NAMED;
-        words.truncate(NAMED);
-        words.push(format!("and on {more} hosts more"));
-    }
-    (!words.is_empty()).then(|| format!("ranks share GPUs in turn: {}", words.join(", ")))
+    (!words.is_empty()).then(|| format!("ranks share GPUs in turn: {}", listed(&words, NAMED)))
 }
 
 #[cfg(test)]
@@ -144,6 +134,6 @@ mod tests {
             "ranks share GPUs in turn: 4 on 2 GPUs (w0)"
         );
         let many = ["a", "b", "c", "d", "e", "f"].map(|name| load(name, 3, 2));
-        assert!(crowded(many.into_iter()).unwrap().ends_with("(d), and on 2 hosts more"));
+        assert!(crowded(many.into_iter()).unwrap().ends_with("(d) and 2 more"));
     }
 }

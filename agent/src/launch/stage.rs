@@ -240,19 +240,12 @@ pub fn heartbeat(config: &LaunchConfig) -> Duration {
 /// What the launch is held to.
 #[must_use]
 pub fn expected(config: &LaunchConfig, plan: &Plan, hosts: &[PlanHost], fleet: &Fleet) -> Expected {
-    let agent_is_ours = !plan.env.iter().any(|setting| {
-        setting.kept
-            && ["OMPI_MCA_plm_rsh_agent", "PRTE_MCA_plm_ssh_agent", "HYDRA_LAUNCHER_EXEC"]
-                .into_iter()
-                .chain(["I_MPI_HYDRA_BOOTSTRAP_EXEC"])
-                .any(|name| setting.name == name)
-    });
     Expected {
         hosts: hosts.iter().map(|host| host.name.clone()).collect(),
         placement: plan.placement.clone(),
         workers: fleet.workers().cloned().collect(),
         here: fleet.here().clone(),
-        agent_is_ours,
+        agent_is_ours: plan.agent_is_ours,
         daemons_detach: config.mpirun.family == Family::OpenMpi4,
         grace: config.grace,
         stall: config.stall,

@@ -140,18 +140,19 @@ impl Witness {
         if self.ranks.len() >= ENDS && !ended.failed_by_itself() {
             return;
         }
-        let usage = Usage {
-            wall_us: ended.wall_us,
-            user_us: ended.user_us,
-            system_us: ended.system_us,
-            max_rss_kib: ended.max_rss_kib,
-        };
+        let usage =
+            Usage { wall_us: ended.wall_us, cpu_us: ended.cpu_us, max_rss_kib: ended.max_rss_kib };
         let rank = hello.identity.as_ref().map(|identity| identity.rank);
-        let elastic = ended.elastic.as_deref();
-        self.elastic.extend(elastic.and_then(|text| ElasticError::parse(rank, text.as_bytes())));
         let told = ended.told.is_some();
-        let end = rank_end(host, hello, ended.status, told, ended.time);
-        self.ranks.push(RankEnd { usage, stderr: ended.stderr.clone(), ..end });
+        let mut end = RankEnd { usage, ..rank_end(host, hello, ended.status, told, ended.time) };
+        // A job of thousands may fail at once, and say the same thousands of times.
+        if self.ranks.len() < ENDS {
+            let elastic = ended.elastic.as_deref();
+            self.elastic
+                .extend(elastic.and_then(|text| ElasticError::parse(rank, text.as_bytes())));
+            end.stderr.clone_from(&ended.stderr);
+        }
+        self.ranks.push(end);
     }
 
     /// The facts of a launch that ended so; `said` is what mpirun printed and carried.
@@ -263,7 +264,6 @@ fn rank_end(host: &HostName, hello: &Hello, status: WaitStatus, told: bool, at: 
         host: host.short().to_owned(),
         pod: None,
         pid: hello.pid,
-        program: hello.command.clone(),
         status,
         told,
         at,

@@ -130,7 +130,8 @@ fn foreign(code: u8) -> String {
                 .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned());
             format!(
                 "{code}: as a shell says it, a program ended by {name}.\n\n\
-                 look at: Who sent {name}. muster ends so only with 143 (terminated).\n\
+                 look at: Who sent {name}. muster launch ends with 129, 130, 141 or 143 when it is itself \
+                 stopped by SIGHUP, Ctrl-C, a closed stdout or SIGTERM (terminated).\n\
                  retry:   By Kubeflow's convention a retry can help.\n"
             )
         }
@@ -212,6 +213,14 @@ mod tests {
             assert!(about(&code.to_string()).is_some(), "{code}");
         }
         assert!(about("137").is_some_and(|words| words.contains("SIGKILL")));
+        // The codes of a launcher that is stopped, 143 apart, which has a class.
+        for (code, signal) in [("129", "SIGHUP"), ("130", "SIGINT"), ("141", "SIGPIPE")] {
+            let words = about(code).unwrap();
+            assert!(
+                words.contains(&format!("Who sent {signal}. muster launch ends with")),
+                "{words}"
+            );
+        }
         for unknown in ["", "256", "gpu", "-1"] {
             assert_eq!(about(unknown), None, "{unknown}");
         }

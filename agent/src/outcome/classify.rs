@@ -21,6 +21,8 @@ use case::Case;
 /// Failures further apart than this, microseconds, have nothing to do with each other's order of report:
 /// ranks and workers report over different connections, and cgroups are looked at in intervals.
 const TOGETHER: u64 = 2_000_000;
+/// An OOM kill noticed so long before a failure, microseconds, was survived.
+const RECENT: u64 = 60_000_000;
 /// Ends so close to each other, microseconds, have no order: a busy machine reaps one later than another.
 const MOMENT: u64 = 100_000;
 /// How long after a failure the rank that caused it may still be the one whose end is seen, microseconds.
@@ -128,11 +130,15 @@ fn evicted(facts: &Facts) -> Option<&HostEvent> {
     (felt || before.is_none_or(|before| event.at <= before)).then_some(event)
 }
 
-/// A counted OOM kill that explains the first failure, and the rank that it took.
+/// A counted OOM kill that explains the first failure, and the rank that it took. Failures make hosts look, so
+/// that one which belongs to it was not noticed long before.
 fn oom_kill(facts: &Facts) -> Option<(&HostEvent, Option<&RankEnd>)> {
     let failed = failed(facts);
     let first = failed.first();
-    let kills = facts.hosts.iter().filter(|event| matches!(event.what, HostFact::OomKill { .. }));
+    let kills = facts.hosts.iter().filter(|event| {
+        matches!(event.what, HostFact::OomKill { .. })
+            && first.is_none_or(|first| first.at.0.saturating_sub(event.at.0) <= RECENT)
+    });
     kills.into_iter().find_map(|event| {
         // Also one that was told to end meanwhile: a large process takes its time to die.
         let killed = facts.ranks.iter().find(|end| {

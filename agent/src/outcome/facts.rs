@@ -20,9 +20,9 @@ pub struct Facts {
     pub told: Option<Told>,
     /// How mpirun ended; None: it still ran, or is not known (a saved log).
     pub mpirun: Option<WaitStatus>,
-    /// The stage that failed before a rank could start.
+    /// The stage that failed before a rank could start, or that found ranks elsewhere than planned.
     pub stage: Option<StageFailure>,
-    /// No rank made progress for the set time.
+    /// Nobody wrote for the set time, and one rank did not compute.
     pub stall: Option<Stall>,
     /// What `TORCHELASTIC_ERROR_FILE` said, where there was one.
     pub elastic: Vec<ElasticError>,
@@ -86,8 +86,6 @@ pub struct RankEnd {
     pub pod: Option<String>,
     /// Its process, in the host's PID namespace.
     pub pid: i32,
-    /// The program, with its arguments, bounded.
-    pub program: String,
     /// How it ended.
     pub status: WaitStatus,
     /// Whether a terminating signal was passed on to it before: then its end is no failure of its own.
@@ -118,10 +116,8 @@ impl RankEnd {
 pub struct Usage {
     /// From start to end, microseconds.
     pub wall_us: u64,
-    /// CPU time in user mode, microseconds.
-    pub user_us: u64,
-    /// CPU time in the kernel, microseconds.
-    pub system_us: u64,
+    /// CPU time in user mode and in the kernel, microseconds.
+    pub cpu_us: u64,
     /// Most resident memory, KiB.
     pub max_rss_kib: u64,
 }
@@ -187,7 +183,7 @@ pub struct Told {
     pub at: Micros,
 }
 
-/// An error of a stage before the ranks ran, rendered so that it can be kept.
+/// An error of a stage before the ranks ran, or of their placement, rendered so that it can be kept.
 #[derive(Debug, Clone)]
 pub struct StageFailure {
     /// Its class.
@@ -209,9 +205,9 @@ impl From<&dyn Explain> for StageFailure {
 pub struct Stall {
     /// When it was noticed.
     pub at: Micros,
-    /// Seconds without output and without CPU time on any rank.
+    /// Seconds for which that rank used no CPU time.
     pub seconds: u64,
-    /// The rank that was the first to fall silent, where one stands out.
+    /// The rank that has been idle the longest, where one stands out.
     pub rank: Option<u32>,
     /// Its host, by its short name.
     pub host: Option<String>,

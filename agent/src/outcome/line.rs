@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use regex_lite::Regex;
 use serde::Deserialize;
 
+use crate::ids::short;
 use crate::outcome::facts::Culprit;
 
 /// A line as rules see it.
@@ -97,7 +98,7 @@ pub fn strip(line: &str) -> Line<'_> {
         }
         speaker.rank = speaker.rank.or_else(|| group("rank")?.parse().ok());
         speaker.local_rank = speaker.local_rank.or_else(|| group("local")?.parse().ok());
-        speaker.host = speaker.host.or_else(|| group("host").map(short));
+        speaker.host = speaker.host.or_else(|| group("host").map(|host| short(host).to_owned()));
         text = &text[found.get(0).map_or(0, |all| all.end())..];
     }
     Line { text: Cow::Borrowed(text), speaker }
@@ -109,16 +110,7 @@ fn no_host(name: &str) -> bool {
     name.contains(".so") || ["python", "lib", "torch", "cuda"].iter().any(|no| name.starts_with(no))
 }
 
-/// A host's name as people say it: the pod's or the machine's, without domain. Addresses stay.
-#[must_use]
-pub fn short(name: &str) -> String {
-    if name.parse::<std::net::IpAddr>().is_ok() {
-        return name.to_owned();
-    }
-    name.split_once('.').map_or(name, |(first, _)| first).to_owned()
-}
-
-/// A line of `--output json`.
+/// A line of `--tag=json`.
 #[derive(Deserialize)]
 struct Ours {
     rank: u32,

@@ -25,10 +25,8 @@ pub fn block(verdict: &Verdict, colour: bool) -> String {
     if !verdict.culprit.is_empty() {
         lines.push(("where", place(&verdict.culprit)));
     }
-    for (label, failure) in
-        std::iter::once("then").cycle().zip(verdict.failures.iter().skip(1)).take(2)
-    {
-        lines.push((label, format!("{}: {}", place(&failure.culprit), failure.what)));
+    for failure in verdict.failures.iter().skip(1).take(2) {
+        lines.push(("then", format!("{}: {}", place(&failure.culprit), failure.what)));
     }
     for proof in verdict.evidence.iter().take(PROOFS) {
         lines.push(("proof", self::proof(proof)));

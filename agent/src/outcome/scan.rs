@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::ids::short;
 use crate::outcome::facts::Culprit;
-use crate::outcome::line::{clean, short, strip};
+use crate::outcome::line::{clean, strip};
 use crate::outcome::rules::{Pattern, Rule, Rules, Strength};
 
 pub mod log;
@@ -339,7 +340,7 @@ fn named(found: &regex_lite::Captures<'_>) -> (Culprit, Option<u8>) {
         rank: group("rank").and_then(|rank| rank.parse().ok()),
         local_rank: group("local").and_then(|rank| rank.parse().ok()),
         host: group("host")
-            .map(|host| short(host.trim_end_matches('.')))
+            .map(|host| short(host.trim_end_matches('.')).to_owned())
             .filter(|host| !host.is_empty()),
         pod: None,
     };

@@ -34,7 +34,7 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
     if let (Work::MpirunLine(_), Some(_)) = (&request.work, request.ranks) {
         settings.note("the number of ranks is left to the mpirun line");
     }
-    let by_slot = match family {
+    let settled = match family {
         Family::OpenMpi4 => openmpi4::settings(&job, &mut settings)?,
         Family::OpenMpi5 => openmpi5::settings(&job, &mut settings)?,
         Family::Mpich | Family::IntelMpi => hydra::settings(&job, &mut settings)?,
@@ -50,7 +50,7 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
     let (env, notes) = settings.finish();
 
     let placement = match job.ranks {
-        Some(ranks) if by_slot && job.hostfile.is_some() => {
+        Some(ranks) if settled.by_slot && job.hostfile.is_some() => {
             Some(slots::by_slot(&request.hosts, ranks))
         }
         _ => None,
@@ -59,8 +59,19 @@ pub fn build(request: &Request) -> Result<Plan, PlanError> {
         if family.is_hydra() { hydra::link(&job).into_iter().collect() } else { Vec::new() };
     let daemon_env = if family.is_hydra() { Vec::new() } else { daemon_env(request, &env) };
     let (fabric, hosts) = (request.fabric.line.clone(), request.hosts.clone());
-    let ranks = job.ranks;
-    Ok(Plan { argv, env, daemon_env, fabric, files, links, ranks, hosts, placement, notes })
+    Ok(Plan {
+        argv,
+        env,
+        daemon_env,
+        fabric,
+        files,
+        links,
+        ranks: job.ranks,
+        hosts,
+        placement,
+        agent_is_ours: settled.agent_is_ours,
+        notes,
+    })
 }
 
 /// What the fabric sets and Open MPI does not carry to other hosts: it knows its own parameters only.

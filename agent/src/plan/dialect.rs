@@ -67,13 +67,7 @@ mod tests {
     use super::{Family, PlanError, PlanHost, hostfile};
 
     fn host(name: &str, slots: u32) -> PlanHost {
-        PlanHost {
-            name: name.into(),
-            slots,
-            slots_from: "hostfile".into(),
-            cpus: None,
-            is_launcher: false,
-        }
+        PlanHost { name: name.into(), slots, slots_from: "hostfile".into(), cpus: None }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::Family;
 use crate::exit::{Class, Explain};
 use crate::ids::HostName;
+use crate::text::listed;
 
 /// Hosts that a message lists before it says how many more there are.
 const LISTED: usize = 8;
@@ -31,7 +32,7 @@ pub enum PlanError {
     #[error("place 0 ranks")]
     NoRanks,
     /// More ranks than slots.
-    #[error("place {ranks} ranks in {total} slots ({})", listed(.hosts))]
+    #[error("place {ranks} ranks in {total} slots ({})", slots(.hosts))]
     NotEnoughSlots {
         /// Ranks asked for.
         ranks: u32,
@@ -66,13 +67,10 @@ pub enum PlanError {
     },
 }
 
-fn listed(hosts: &[(HostName, u32)]) -> String {
-    let mut words: Vec<String> =
-        hosts.iter().take(LISTED).map(|(host, slots)| format!("{host} has {slots}")).collect();
-    if hosts.len() > LISTED {
-        words.push(format!("{} hosts more", hosts.len() - LISTED));
-    }
-    words.join(", ")
+fn slots(hosts: &[(HostName, u32)]) -> String {
+    let words: Vec<String> =
+        hosts.iter().map(|(host, slots)| format!("{host} has {slots}")).collect();
+    listed(&words, LISTED)
 }
 
 impl Explain for PlanError {
@@ -127,7 +125,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "place 2000 ranks in 1200 slots (w0 has 4, w1 has 4, w2 has 4, w3 has 4, w4 has 4, \
-             w5 has 4, w6 has 4, w7 has 4, 292 hosts more)"
+             w5 has 4, w6 has 4, w7 has 4 and 292 more)"
         );
         assert_eq!(error.class(), Class::NotEnoughSlots);
         assert!(error.hint().unwrap().contains("at most 1200 ranks"));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::error::PlanError;
 use super::job::Job;
-use super::settings::Settings;
+use super::settings::{Settings, Settled};
 use super::{Family, slots};
 
 /// What the agent is called in the run directory. muster acts as `muster rsh` under this name,
@@ -19,14 +19,14 @@ pub(super) fn link(job: &Job<'_>) -> Option<(PathBuf, PathBuf)> {
     Some((job.request.run_dir.join(LINK), job.request.muster.clone()))
 }
 
-/// Adds the variables; true where the ranks will fill the hosts slot by slot.
-pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<bool, PlanError> {
+/// Adds the variables, and says what they make of the launch.
+pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<Settled, PlanError> {
     let intel = job.request.mpirun.family == Family::IntelMpi;
     if intel {
         path(job, settings)?;
     }
     if job.hostfile.is_none() {
-        return Ok(true);
+        return Ok(Settled { by_slot: true, agent_is_ours: false });
     }
     job.socket(settings)?;
     let (launcher, exec, iface, hostfile): (&[&str], &[&str], _, _) = if intel {
@@ -45,8 +45,13 @@ pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<boo
         )
     };
     settings.want_unless(launcher, "ssh", "start proxies through the remote shell", "");
+    // The other launchers (`fork`, `slurm`, `manual`, …) call no remote shell.
+    let by_shell = launcher
+        .iter()
+        .filter_map(|name| settings.env().get(name))
+        .all(|value| matches!(value, "ssh" | "rsh"));
     let agent = job.path(&job.request.run_dir.join(LINK), &[])?;
-    settings.want_unless(
+    let agent_is_ours = settings.want_unless(
         exec,
         agent,
         "muster is the remote shell",
@@ -66,12 +71,8 @@ pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<boo
         None => settings.keep(iface, ""),
     }
     let ours = job.default_hostfile(settings, hostfile, "the hosts of this job");
-    Ok(if intel { per_host(job, settings) } else { ours || counted(job) })
-}
-
-/// Whether the slots of a hostfile that is not ours are those of the plan.
-fn counted(job: &Job<'_>) -> bool {
-    job.request.hosts.iter().all(|host| host.slots_from == slots::FROM_HOSTFILE)
+    let by_slot = if intel { per_host(job, settings) } else { ours || job.slots_are_listed() };
+    Ok(Settled { by_slot, agent_is_ours: agent_is_ours && by_shell })
 }
 
 /// Intel's count of ranks a host where the line is the user's; true where it gives the slots.

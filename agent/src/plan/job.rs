@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::error::PlanError;
 use super::settings::Settings;
+use super::slots::FROM_HOSTFILE;
 use super::{PlanHost, Request, Work};
+use crate::config::variables::MUSTER_SOCKET;
 
 /// A request under way to a plan.
 pub(super) struct Job<'a> {
@@ -66,8 +68,13 @@ impl Job<'_> {
     /// Where the agent finds the engine.
     pub(super) fn socket(&self, settings: &mut Settings<'_>) -> Result<(), PlanError> {
         let socket = self.path(&self.request.socket, &[])?;
-        settings.put("MUSTER_SOCKET", socket, "where `muster rsh` finds the open connections");
+        settings.put(MUSTER_SOCKET, socket, "where `muster rsh` finds the open connections");
         Ok(())
+    }
+
+    /// Whether every host has its slots from the hostfile, so that mpirun reads the same numbers there.
+    pub(super) fn slots_are_listed(&self) -> bool {
+        self.request.hosts.iter().all(|host| host.slots_from == FROM_HOSTFILE)
     }
 
     /// How ranks can be bound to cores.

@@ -76,8 +76,6 @@ pub struct PlanHost {
     pub slots_from: String,
     /// CPUs that the worker may use (cgroup quota, cpuset), where known.
     pub cpus: Option<f64>,
-    /// The launcher's own host.
-    pub is_launcher: bool,
 }
 
 /// Everything that a plan is made from.
@@ -152,6 +150,8 @@ pub struct Plan {
     pub hosts: Vec<PlanHost>,
     /// Where the ranks must be found; none = the user's own line decides, all hosts allowed.
     pub placement: Option<BTreeMap<HostName, u32>>,
+    /// mpirun calls muster for every remote command, so that no host is reached without us seeing.
+    pub agent_is_ours: bool,
     /// What the reader should know before it runs, a sentence each.
     pub notes: Vec<String>,
 }

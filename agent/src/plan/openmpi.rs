@@ -51,18 +51,35 @@ pub(super) fn users_agent<'e>(env: &'e Environment, names: &[String]) -> Option<
     })
 }
 
+/// Makes muster the agent by the variable `name`, where there is none or a placeholder.
+pub(super) fn put_agent(
+    job: &Job<'_>,
+    settings: &mut Settings<'_>,
+    name: &str,
+) -> Result<(), PlanError> {
+    let reason = match settings.env().non_empty(name) {
+        Some(placeholder) => format!("muster is the remote shell; `{placeholder}` reaches no host"),
+        None => "muster is the remote shell".to_owned(),
+    };
+    settings.put(name, agent(job)?, &reason);
+    Ok(())
+}
+
 /// The value that makes muster the agent, with its arguments in it.
 ///
 /// Both versions split it at blanks, and at `:` into alternatives of which the first that exists
 /// is taken. Daemons look it up too, and ORTE's crash where none exists; `sh` exists on a host
 /// that has only a stock sshd, and is never called there.
-pub(super) fn agent(job: &Job<'_>) -> Result<String, PlanError> {
+fn agent(job: &Job<'_>) -> Result<String, PlanError> {
     Ok(format!("{} rsh : sh", job.path(&job.request.muster, &[':', '"', '\''])?))
 }
 
-/// Who launches, how flat, and how soon a lost host is noticed.
-pub(super) fn launcher(job: &Job<'_>, settings: &mut Settings<'_>, names: &Names) {
-    settings.want(&names.of("plm"), names.plm, "start daemons through the remote shell");
+/// Who launches, how flat, and how soon a lost host is noticed; true where daemons are started through
+/// the remote shell.
+pub(super) fn launcher(job: &Job<'_>, settings: &mut Settings<'_>, names: &Names) -> bool {
+    let plm = names.of("plm");
+    let through_shell = settings.want(&plm, names.plm, "start daemons through the remote shell")
+        || settings.env().get(&plm).is_some_and(|list| selects(list, names.plm));
     let batch = BATCH.iter().find(|name| settings.env().non_empty(name).is_some());
     if let Some(batch) = batch {
         settings.want(
@@ -87,6 +104,13 @@ pub(super) fn launcher(job: &Job<'_>, settings: &mut Settings<'_>, names: &Names
     for (parameter, value) in [("time", "10"), ("intvl", "2"), ("probes", "3")] {
         settings.want(&names.of(&format!("oob_tcp_keepalive_{parameter}")), value, lost);
     }
+    through_shell
+}
+
+/// Whether a list of components, or of those that are left out after a `^`, leaves this one in.
+fn selects(list: &str, component: &str) -> bool {
+    let named = list.trim_start_matches('^').split(',').any(|name| name.trim() == component);
+    named != list.starts_with('^')
 }
 
 /// Leave for uid 0, which a container often is.

@@ -5,19 +5,19 @@
 use super::error::PlanError;
 use super::job::{Fit, Job};
 use super::openmpi::{self, Names};
-use super::settings::Settings;
+use super::settings::{Settings, Settled};
 
 const NAMES: Names =
     Names { prefix: "OMPI_MCA_", plm: "rsh", binding: "hwloc_base_binding_policy" };
 const AGENT: &str = "OMPI_MCA_plm_rsh_agent";
 
-/// Adds the variables; true where the ranks will fill the hosts slot by slot.
-pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<bool, PlanError> {
-    let mut by_slot = true;
+/// Adds the variables, and says what they make of the launch.
+pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<Settled, PlanError> {
+    let mut settled = Settled { by_slot: true, agent_is_ours: false };
     if job.hostfile.is_some() {
         job.socket(settings)?;
-        agent(job, settings)?;
-        openmpi::launcher(job, settings, &NAMES);
+        let ours = agent(job, settings)?;
+        settled.agent_is_ours = openmpi::launcher(job, settings, &NAMES) && ours;
         if job.request.hosts.iter().any(|host| host.name.short() != host.name.as_str()) {
             settings.want(
                 "OMPI_MCA_orte_keep_fqdn_hostnames",
@@ -27,9 +27,8 @@ pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<boo
         }
         let why = "the hosts of this job";
         if !job.default_hostfile(settings, "OMPI_MCA_orte_default_hostfile", why) {
-            by_slot =
-                job.request.hosts.iter().all(|host| host.slots_from == super::slots::FROM_HOSTFILE);
-            if !by_slot {
+            settled.by_slot = job.slots_are_listed();
+            if !settled.by_slot {
                 settings.note(
                     "the hostfile in OMPI_MCA_orte_default_hostfile leaves slots out: Open MPI \
                      counts cores there, not what muster counts",
@@ -55,19 +54,17 @@ pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<boo
         name == "OMPI_MCA_ras"
             || (name.starts_with("OMPI_MCA_rmaps") && name != "OMPI_MCA_rmaps_base_oversubscribe")
     });
-    Ok(by_slot && !moved)
+    settled.by_slot &= !moved;
+    Ok(settled)
 }
 
-fn agent(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<(), PlanError> {
+/// The agent: the user's, else muster; true where it is muster.
+fn agent(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<bool, PlanError> {
     let names = [AGENT.to_owned(), "OMPI_MCA_orte_rsh_agent".to_owned()];
     if let Some((name, _)) = openmpi::users_agent(settings.env(), &names) {
         settings.keep(&name, "muster's own connections are not used");
-        return Ok(());
+        return Ok(false);
     }
-    let reason = match settings.env().non_empty(AGENT) {
-        Some(placeholder) => format!("muster is the remote shell; `{placeholder}` reaches no host"),
-        None => "muster is the remote shell".to_owned(),
-    };
-    settings.put(AGENT, openmpi::agent(job)?, &reason);
-    Ok(())
+    openmpi::put_agent(job, settings, AGENT)?;
+    Ok(true)
 }

@@ -6,19 +6,20 @@
 use super::error::PlanError;
 use super::job::{Fit, Job};
 use super::openmpi::{self, Names};
-use super::settings::Settings;
+use super::settings::{Settings, Settled};
 
 const NAMES: Names =
     Names { prefix: "PRTE_MCA_", plm: "ssh", binding: "hwloc_default_binding_policy" };
 const AGENT: &str = "PRTE_MCA_plm_ssh_agent";
 const ARGS: &str = "PRTE_MCA_plm_ssh_args";
 
-/// Adds the variables; true where the ranks will fill the hosts slot by slot.
-pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<bool, PlanError> {
+/// Adds the variables, and says what they make of the launch.
+pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<Settled, PlanError> {
+    let mut agent_is_ours = false;
     if job.hostfile.is_some() {
         job.socket(settings)?;
-        agent(job, settings)?;
-        openmpi::launcher(job, settings, &NAMES);
+        let ours = agent(job, settings)?;
+        agent_is_ours = openmpi::launcher(job, settings, &NAMES) && ours;
         settings.keep(
             "PRTE_MCA_prte_keep_fqdn_hostnames",
             "where it is true, PRRTE may not recognise its own host",
@@ -45,15 +46,17 @@ pub(super) fn settings(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<boo
         .env()
         .iter()
         .any(|(name, _)| name == "PRTE_MCA_ras" || name.starts_with("PRTE_MCA_rmaps"));
-    Ok(!moved && users_binding.is_none_or(harmless))
+    let by_slot = !moved && users_binding.is_none_or(harmless);
+    Ok(Settled { by_slot, agent_is_ours })
 }
 
-/// The agent: the user's for PRRTE, else the user's for ORTE, else muster.
-fn agent(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<(), PlanError> {
+/// The agent: the user's for PRRTE, else the user's for ORTE, else muster; true where it
+/// is muster.
+fn agent(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<bool, PlanError> {
     let unused = "muster's own connections are not used";
     if let Some((name, _)) = openmpi::users_agent(settings.env(), &[AGENT.to_owned()]) {
         settings.keep(&name, unused);
-        return Ok(());
+        return Ok(false);
     }
     let older = "OMPI_MCA_plm_rsh_agent";
     if let Some((_, value)) = openmpi::users_agent(settings.env(), &[older.to_owned()]) {
@@ -62,14 +65,10 @@ fn agent(job: &Job<'_>, settings: &mut Settings<'_>) -> Result<(), PlanError> {
         if let Some(args) = settings.env().non_empty("OMPI_MCA_plm_rsh_args") {
             settings.want(ARGS, args, "OMPI_MCA_plm_rsh_args, which PRRTE does not read");
         }
-        return Ok(());
+        return Ok(false);
     }
-    let reason = match settings.env().non_empty(AGENT) {
-        Some(placeholder) => format!("muster is the remote shell; `{placeholder}` reaches no host"),
-        None => "muster is the remote shell".to_owned(),
-    };
-    settings.put(AGENT, openmpi::agent(job)?, &reason);
-    Ok(())
+    openmpi::put_agent(job, settings, AGENT)?;
+    Ok(true)
 }
 
 /// Our file in every case where PRRTE's own variable is not set: it has the hosts of the operator's

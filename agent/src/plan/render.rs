@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Plan, Setting, slots};
+use crate::text::listed;
 
 /// Widest variable before its reason moves to a line of its own.
 const WIDEST: usize = 64;
@@ -35,7 +36,7 @@ pub fn text(plan: &Plan) -> String {
             line(&mut out, &format!("            {row}"));
         }
         if rows.len() > LISTED {
-            line(&mut out, &format!("            ({} lines more)", rows.len() - LISTED));
+            line(&mut out, &format!("            and {} more", rows.len() - LISTED));
         }
     }
     for (link, target) in &plan.links {
@@ -59,12 +60,9 @@ fn ranks(plan: &Plan) -> String {
         (None, _) => "as the mpirun line says".to_owned(),
         (Some(ranks), None) => ranks.to_string(),
         (Some(ranks), Some(placement)) => {
-            let mut hosts: Vec<String> =
-                placement.iter().take(LISTED).map(|(host, n)| format!("{n} on {host}")).collect();
-            if placement.len() > LISTED {
-                hosts.push(format!("the rest on {} hosts more", placement.len() - LISTED));
-            }
-            format!("{ranks}: {}", hosts.join(", "))
+            let hosts: Vec<String> =
+                placement.iter().map(|(host, n)| format!("{n} on {host}")).collect();
+            format!("{ranks}: {}", listed(&hosts, LISTED))
         }
     }
 }
@@ -142,13 +140,7 @@ mod tests {
     use crate::plan::PlanHost;
 
     fn host((name, why): (&str, &str)) -> PlanHost {
-        PlanHost {
-            name: name.into(),
-            slots: 2,
-            slots_from: why.into(),
-            cpus: None,
-            is_launcher: false,
-        }
+        PlanHost { name: name.into(), slots: 2, slots_from: why.into(), cpus: None }
     }
 
     fn plan() -> Plan {
@@ -175,6 +167,7 @@ mod tests {
             ranks: Some(3),
             hosts: [("w0", "2 GPUs"), ("w1", "hostfile")].map(host).into(),
             placement: Some([("w0".into(), 2), ("w1".into(), 1)].into_iter().collect()),
+            agent_is_ours: true,
             notes: vec!["mind the gap".into()],
         }
     }
@@ -213,8 +206,8 @@ note      mind the gap
         plan.files[0].1 = "w slots=1\n".repeat(300);
         plan.placement = Some((0..300).map(|i| (format!("w{i:03}").into(), 1)).collect());
         let text = text(&plan);
-        assert!(text.contains("1 on w015, the rest on 284 hosts more\n"), "{text}");
-        assert!(text.contains("(284 lines more)\n"), "{text}");
+        assert!(text.contains("1 on w015 and 284 more\n"), "{text}");
+        assert!(text.contains("\n            and 284 more\n"), "{text}");
         assert!(text.lines().count() < 40);
     }
 

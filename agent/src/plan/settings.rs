@@ -8,6 +8,15 @@ use crate::config::env::Environment;
 /// Why a variable keeps its value.
 const ALREADY: &str = "already set";
 
+/// What the variables of a family make of the launch, theirs and ours together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// The ranks will fill the hosts slot by slot.
+    pub(super) by_slot: bool,
+    /// mpirun will call muster to reach each host, and nothing else.
+    pub(super) agent_is_ours: bool,
+}
+
 /// Settings in the order of printing, and remarks for the reader.
 pub(super) struct Settings<'a> {
     env: &'a Environment,

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use super::PlanHost;
 use super::error::PlanError;
 use crate::ids::HostName;
+use crate::text::listed;
 
 /// What `slots_from` says of a number that the hostfile gave.
 pub const FROM_HOSTFILE: &str = "hostfile";
@@ -69,12 +70,8 @@ pub fn words(hosts: &[PlanHost]) -> String {
             [..] => format!("{slots} on each of {} hosts ({slots_from})", names.len()),
         }
     };
-    let mut told: Vec<String> = groups.iter().take(GROUPS).map(group).collect();
-    if let Some((_, rest)) = groups.split_at_checked(GROUPS).filter(|(_, rest)| !rest.is_empty()) {
-        let more: usize = rest.iter().map(|(_, names)| names.len()).sum();
-        told.push(format!("and {more} hosts more"));
-    }
-    format!("{} slots: {}", total(hosts), told.join(", "))
+    let told: Vec<String> = groups.iter().map(group).collect();
+    format!("{} slots: {}", total(hosts), listed(&told, GROUPS))
 }
 
 /// The slots of all hosts.
@@ -134,7 +131,6 @@ mod tests {
             slots: *slots,
             slots_from: super::FROM_HOSTFILE.into(),
             cpus: None,
-            is_launcher: false,
         };
         slots.iter().enumerate().map(host).collect()
     }
@@ -175,7 +171,7 @@ mod tests {
         );
         assert_eq!(words(&hosts(&[8; 300])), "2400 slots: 8 on each of 300 hosts (hostfile)");
         let many: Vec<u32> = (1..=20).collect();
-        assert!(words(&hosts(&many)).ends_with("8 on w7 (hostfile), and 12 hosts more"));
+        assert!(words(&hosts(&many)).ends_with("8 on w7 (hostfile) and 12 more"));
     }
 
     #[test]

@@ -17,8 +17,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::pidfd;
-use super::scope::{Members, SESSION_VARIABLE, Scope};
+use super::scope::{Members, Scope};
 use super::tree::{ProcessId, Tree, environ, variable};
+use crate::config::variables::MUSTER_SESSION;
 
 const PROC: &str = "/proc";
 /// How often everything left is killed before it is given up.
@@ -210,7 +211,7 @@ async fn look(scope: &mut Scope) -> Result<Members, EndError> {
         let session = marked.session_id().map(|id| id.as_bytes().to_vec());
         let members = marked.members(&tree, |id| {
             environ(Path::new(PROC), id.pid)
-                .is_some_and(|environ| variable(&environ, SESSION_VARIABLE) == session.as_deref())
+                .is_some_and(|environ| variable(&environ, MUSTER_SESSION) == session.as_deref())
         });
         Ok((marked, members))
     });

@@ -22,6 +22,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{self, ForkResult, Pid};
 use tokio::net::unix::pipe;
 
+use super::disposition::is_ignored;
 use super::end::{Ended, end_sync};
 use super::scope::Scope;
 use super::status::WaitStatus;
@@ -137,7 +138,7 @@ pub fn enter() -> Result<Guarded, GuardError> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     // Blocking revives an ignored signal, so what nohup had us ignore must not be blocked.
-    watched.extend(FORWARDED.into_iter().filter(|signal| !ignored(*signal)));
+    watched.extend(FORWARDED.into_iter().filter(|signal| !is_ignored(*signal)));
     watched.thread_block().map_err(refused("block signals"))?;
     let signals = SignalFd::with_flags(&watched, SfdFlags::SFD_CLOEXEC)
         .map_err(refused("receive signals"))?;
@@ -170,6 +171,8 @@ pub fn enter() -> Result<Guarded, GuardError> {
 }
 
 fn begin_work(parent: Pid, together: bool) -> Result<(), GuardError> {
+    // By whatever name it was called: wrappers pass on no signal of a muster's (rank::signals).
+    let _ = prctl::set_name(c"muster");
     if !together {
         let own = Pid::from_raw(0);
         unistd::setpgid(own, own).map_err(refused("make a process group"))?;
@@ -182,14 +185,6 @@ fn begin_work(parent: Pid, together: bool) -> Result<(), GuardError> {
         let _ = signal::raise(Signal::SIGTERM);
     }
     Ok(())
-}
-
-fn ignored(signal: Signal) -> bool {
-    let mut old = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: no new action is given, and the old one goes to a live local of the right type.
-    let asked = unsafe { libc::sigaction(signal as i32, std::ptr::null(), old.as_mut_ptr()) };
-    // SAFETY: all zeroes is a valid sigaction, and the kernel writes whole ones.
-    asked == 0 && unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 /// Forwards signals and reaps, until the working process has ended.

@@ -6,6 +6,7 @@
 
 pub mod background;
 pub mod carry;
+pub mod disposition;
 pub mod end;
 pub mod guard;
 pub mod interrupt;

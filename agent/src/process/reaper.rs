@@ -10,7 +10,6 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,14 +31,10 @@ use crate::exit::{Class, Explain};
 /// What a process used, as `wait4` reports it: itself and the children it waited for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Time on a CPU in the program.
-    pub user: Duration,
-    /// Time on a CPU in the kernel.
-    pub system: Duration,
+    /// Time on a CPU, in the program and in the kernel.
+    pub cpu: Duration,
     /// The largest resident set, in bytes.
     pub max_rss: u64,
-    /// Page faults that had to wait for a disk.
-    pub major_faults: u64,
 }
 
 impl From<libc::rusage> for Usage {
@@ -49,11 +44,9 @@ impl From<libc::rusage> for Usage {
                 + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
         };
         Self {
-            user: time(raw.ru_utime),
-            system: time(raw.ru_stime),
+            cpu: time(raw.ru_utime).saturating_add(time(raw.ru_stime)),
             // Linux counts in KiB.
             max_rss: u64::try_from(raw.ru_maxrss).unwrap_or(0).saturating_mul(1024),
-            major_faults: u64::try_from(raw.ru_majflt).unwrap_or(0),
         }
     }
 }
@@ -128,7 +121,6 @@ pub struct Reaper {
 #[derive(Debug, Default)]
 struct Shared {
     waiting: Mutex<HashMap<i32, oneshot::Sender<Exited>>>,
-    orphans: AtomicU64,
     /// The last orphans that ended, the latest last.
     adopted: Mutex<VecDeque<(i32, Exited)>>,
     /// Rings when another one has ended.
@@ -145,7 +137,6 @@ impl Shared {
     }
 
     fn orphan(&self, pid: i32, exited: Exited) {
-        self.orphans.fetch_add(1, Ordering::Relaxed);
         let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
         if adopted.len() == REMEMBERED {
             adopted.pop_front();
@@ -209,12 +200,6 @@ impl Reaper {
             }
         });
         Ok(reaper)
-    }
-
-    /// How many processes ended here that this process did not start.
-    #[must_use]
-    pub fn orphans(&self) -> u64 {
-        self.shared.orphans.load(Ordering::Relaxed)
     }
 
     /// How a process ended whose parent died before it could tell, and who therefore became ours; none

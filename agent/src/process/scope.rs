@@ -7,10 +7,6 @@ use std::collections::BTreeSet;
 
 use super::tree::{ProcessId, Tree};
 
-/// The variable that marks every process of one job; a child inherits it through re-parenting and
-/// `setsid`, which descent does not survive.
-pub const SESSION_VARIABLE: &str = "MUSTER_SESSION";
-
 /// The processes of one piece of work, among the descendants of this process.
 #[derive(Debug, Clone)]
 pub struct Scope {
@@ -52,7 +48,8 @@ impl Scope {
         Self { us, everything, session: None, spared: Vec::new(), known: BTreeSet::new() }
     }
 
-    /// Adds every descendant of ours that carries `MUSTER_SESSION=<id>`, and what descends from it.
+    /// Adds every descendant of ours that carries `MUSTER_SESSION=<id>`, and what descends from it. A child
+    /// inherits the mark through re-parenting and `setsid`, which descent does not survive.
     #[must_use]
     pub fn session(mut self, id: &str) -> Self {
         self.session = Some(id.to_owned());

@@ -1,7 +1,7 @@
 //! The program: started with pipes, reaped, and followed to its end.
 //!
 //! Must not change anything else about it: same process group and session, same stdin, same other
-//! descriptors, same environment but for what binds it to GPUs, same signal mask.
+//! descriptors, same environment but for GPUs and what is mpirun's, same signal mask.
 
 use std::ffi::OsString;
 use std::io;
@@ -20,6 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus as Waited, waitid};
 use nix::unistd::Pid;
 
 use super::signals::Signals;
+use crate::config::variables::MUSTER_SOCKET;
 use crate::process::spawn::{SpawnError, explain};
 use crate::process::status::WaitStatus;
 
@@ -62,6 +63,8 @@ impl Program {
             words.split_first().ok_or_else(|| SpawnError::NotFound { program: "".into() })?;
         let mut command = Command::new(program);
         command.args(arguments).envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // For mpirun's agents alone: a rank's own `ssh` is none, and its end says nothing of the job.
+        command.env_remove(MUSTER_SOCKET);
         let parent = nix::unistd::getpid();
         let restore = signals.restore();
         let prepare = move || {

@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::sockopt::{PeerCredentials, ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, sendmsg,
-    setsockopt, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt,
+    recv, sendmsg, setsockopt, socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::unistd::Uid;
 
 use super::gpus::{Answer, Ask};
 use super::protocol::{
@@ -48,7 +49,7 @@ pub(super) fn ask(name: &str, question: &Ask) -> io::Result<Answer> {
     let limit = TimeVal::seconds(ANSWER);
     setsockopt(&fd, SendTimeout, &limit)?;
     setsockopt(&fd, ReceiveTimeout, &limit)?;
-    connect(fd.as_raw_fd(), &address(name)?)?;
+    reach(&fd, name)?;
     let mut stream = UnixStream::from(fd);
     stream.write_all(&frame)?;
     let mut header = [0; HEADER];
@@ -62,11 +63,18 @@ pub(super) fn ask(name: &str, question: &Ask) -> io::Result<Answer> {
     }
 }
 
-fn address(name: &str) -> io::Result<UnixAddr> {
-    Ok(match name.strip_prefix(ABSTRACT) {
+/// Connects to our own user's worker, or root's: anybody in this network namespace can take an abstract name.
+fn reach(fd: &OwnedFd, name: &str) -> io::Result<()> {
+    let address = match name.strip_prefix(ABSTRACT) {
         Some(bare) => UnixAddr::new_abstract(bare.as_bytes())?,
         None => UnixAddr::new(name)?,
-    })
+    };
+    connect(fd.as_raw_fd(), &address)?;
+    let listener = Uid::from_raw(getsockopt(fd, PeerCredentials)?.uid());
+    if listener.is_root() || listener == Uid::effective() {
+        return Ok(());
+    }
+    Err(Errno::EPERM.into())
 }
 
 /// What the worker says about the program's stdout.
@@ -95,10 +103,9 @@ impl Link {
     /// Nobody listens there, or not at the moment.
     pub(super) fn open(name: &str, hello: &Hello, pipes: &[RawFd]) -> io::Result<Self> {
         let frame = report(Kind::Hello, hello).map_err(io::Error::other)?;
-        let address = address(name)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        connect(fd.as_raw_fd(), &address)?;
+        reach(&fd, name)?;
         let rights = ControlMessage::ScmRights(pipes);
         let rights = if pipes.is_empty() { &[][..] } else { std::slice::from_ref(&rights) };
         let slices = [IoSlice::new(&frame)];

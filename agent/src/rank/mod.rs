@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use crate::config::env::Environment;
-use crate::config::variables::MUSTER_RANK_SOCKET;
+use crate::config::variables::{MUSTER_RANK_SOCKET, TORCHELASTIC_ERROR_FILE};
 use crate::exit::{Class, Explain, Failure};
 use crate::output::clock::Micros;
 use crate::output::files::{self, RotatingFile};
@@ -177,16 +177,13 @@ fn ended(exit: &Exit, env: &Environment) -> Ended {
     let micros = |time: nix::libc::timeval| {
         u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
     };
-    let count = |number: nix::libc::c_long| u64::try_from(number).unwrap_or(0);
     Ended {
         time: Micros::from(SystemTime::now()),
         status: exit.status,
         told: signals::told(exit.status),
         wall_us: u64::try_from(exit.wall.as_micros()).unwrap_or(u64::MAX),
-        user_us: micros(exit.usage.ru_utime),
-        system_us: micros(exit.usage.ru_stime),
-        max_rss_kib: count(exit.usage.ru_maxrss),
-        major_faults: count(exit.usage.ru_majflt),
+        cpu_us: micros(exit.usage.ru_utime).saturating_add(micros(exit.usage.ru_stime)),
+        max_rss_kib: u64::try_from(exit.usage.ru_maxrss).unwrap_or(0),
         stderr: String::new(),
         elastic: (!exit.status.success()).then(|| elastic(env)).flatten(),
     }
@@ -202,10 +199,8 @@ fn not_started(failure: &Failure) -> Ended {
         }),
         told: None,
         wall_us: 0,
-        user_us: 0,
-        system_us: 0,
+        cpu_us: 0,
         max_rss_kib: 0,
-        major_faults: 0,
         stderr: format!("failed to {}", failure.error()),
         elastic: None,
     }
@@ -213,7 +208,7 @@ fn not_started(failure: &Failure) -> Ended {
 
 /// What PyTorch's elastic agent keeps of the exception that ended its worker.
 fn elastic(env: &Environment) -> Option<String> {
-    let file = File::open(env.non_empty("TORCHELASTIC_ERROR_FILE")?).ok()?;
+    let file = File::open(env.non_empty(TORCHELASTIC_ERROR_FILE)?).ok()?;
     let mut text = String::new();
     file.take(ELASTIC).read_to_string(&mut text).ok().filter(|read| *read > 0)?;
     Some(text)

@@ -161,14 +161,10 @@ pub struct Ended {
     pub told: Option<i32>,
     /// From start to end, microseconds.
     pub wall_us: u64,
-    /// CPU time in user mode, microseconds, with the program's waited-for children.
-    pub user_us: u64,
-    /// CPU time in the kernel, microseconds.
-    pub system_us: u64,
+    /// CPU time in user mode and in the kernel, microseconds, with the program's waited-for children.
+    pub cpu_us: u64,
     /// Most resident memory, KiB.
     pub max_rss_kib: u64,
-    /// Major page faults.
-    pub major_faults: u64,
     /// The last lines of standard error: at most 50, and 32 KiB. Lossy.
     pub stderr: String,
     /// What `TORCHELASTIC_ERROR_FILE` holds, at most 64 KiB, where it was named and written.
@@ -368,10 +364,8 @@ mod tests {
             status: WaitStatus::Signaled { signal: 11, core: true },
             told: None,
             wall_us: 1,
-            user_us: 2,
-            system_us: 3,
-            max_rss_kib: 4,
-            major_faults: 5,
+            cpu_us: 2,
+            max_rss_kib: 3,
             stderr: "x\n".into(),
             elastic: None,
         };

@@ -16,6 +16,7 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::Pid;
 
+use crate::process::disposition::is_ignored;
 use crate::process::status::WaitStatus;
 
 /// What a batch system or a person may send to a rank.
@@ -102,7 +103,7 @@ impl Signals {
         let (woken, wake) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         WAKE.store(wake.as_raw_fd(), Relaxed);
         let handled: Vec<Signal> =
-            FORWARDED.into_iter().filter(|signal| !ignored(*signal)).collect();
+            FORWARDED.into_iter().filter(|signal| !is_ignored(*signal)).collect();
         let mut blocked: SigSet = handled.iter().copied().collect();
         blocked.add(Signal::SIGCHLD);
         let mask = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
@@ -158,16 +159,6 @@ impl AsFd for Signals {
     /// Readable after a signal.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.woken.as_fd()
-    }
-}
-
-fn ignored(signal: Signal) -> bool {
-    // SAFETY: all zeroes is a valid sigaction; no new action is given, and the old one goes to a
-    // live local of the right type.
-    unsafe {
-        let mut old: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal as i32, std::ptr::null(), &raw mut old) == 0
-            && old.sa_sigaction == libc::SIG_IGN
     }
 }
 
@@ -268,12 +259,12 @@ mod tests {
 
     #[test]
     fn who_is_known_to_signal_groups() {
-        assert!(
-            !signals_groups(i32::try_from(std::process::id()).unwrap()) || {
-                // The test binary is called muster-…
-                std::fs::read_to_string("/proc/self/comm").unwrap().starts_with("muster")
-            }
-        );
+        // A thread has a name of its own, too.
+        let own = nix::unistd::gettid().as_raw();
+        for (name, known) in [(c"hydra_pmi_proxy", true), (c"slurmstepd", false)] {
+            nix::sys::prctl::set_name(name).unwrap();
+            assert_eq!(signals_groups(own), known, "{name:?}");
+        }
         assert!(!signals_groups(0));
         assert!(!signals_groups(i32::MAX));
     }

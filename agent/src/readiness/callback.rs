@@ -15,9 +15,13 @@ use super::wait::{Link, Ready};
 use crate::exit::{Class, Explain};
 use crate::ids::HostName;
 use crate::ssh::control::{ToLauncher, ToWorker};
+use crate::text::phrases;
 
 /// How long all workers together may take to resolve a name and open a connection.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// Workers that a message names.
+const NAMED: usize = 8;
 
 /// What workers found when they called back.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub struct CallBacks {
 
 /// Workers cannot connect to the launcher, as every MPI daemon must.
 #[derive(Debug, thiserror::Error)]
-#[error("let the workers call back: {}", list(.hosts))]
+#[error("be reached by every worker: {}", list(.hosts))]
 pub struct CutOff {
     /// Each worker that cannot, and why.
     pub hosts: Vec<(HostName, String)>,
@@ -38,8 +42,8 @@ pub struct CutOff {
 
 fn list(hosts: &[(HostName, String)]) -> String {
     let words: Vec<String> =
-        hosts.iter().take(8).map(|(host, why)| format!("{host} cannot reach us: {why}")).collect();
-    words.join("; ")
+        hosts.iter().map(|(host, why)| format!("{host} cannot connect: {why}")).collect();
+    phrases(&words, NAMED)
 }
 
 impl Explain for CutOff {

@@ -205,10 +205,8 @@ async fn adopted(program: i32, outlets: &Outlets) -> Option<Ended> {
         status,
         told,
         wall_us: 0,
-        user_us: micros(usage.user),
-        system_us: micros(usage.system),
+        cpu_us: micros(usage.cpu),
         max_rss_kib: usage.max_rss / 1024,
-        major_faults: usage.major_faults,
         stderr: String::new(),
         elastic: None,
     })

@@ -4,6 +4,7 @@
 //! Must not judge; it tells for how long they have been still.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -42,6 +43,10 @@ struct Running {
     ticks: u64,
     /// When that was last seen to grow.
     moved: Instant,
+    /// Bytes that the wrapper has read.
+    read: u64,
+    /// The last signal that it was sent.
+    told: Option<Signal>,
 }
 
 /// For how long the ranks have done nothing, see [`Roll::still`].
@@ -75,7 +80,9 @@ impl Roll {
         let now = Instant::now();
         let mut inner = self.lock();
         inner.wrote = now;
-        inner.running.insert(source, Running { rank, wrapper, program, ticks: 0, moved: now });
+        let (ticks, read, told) = (0, 0, None);
+        let running = Running { rank, wrapper, program, ticks, moved: now, read, told };
+        inner.running.insert(source, running);
     }
 
     /// Notes that it has ended.
@@ -88,13 +95,17 @@ impl Roll {
         self.lock().wrote = Instant::now();
     }
 
-    /// Sends a signal to every rank: first to the wrapper, which notes that the end was asked for and
-    /// passes on nothing that a muster sends, then to the program.
+    /// Sends a signal to every rank that has not had it: first to the wrapper, which notes that the end was
+    /// asked for and passes on nothing that a muster sends, then to the program. A second request to end means
+    /// something else to many programs than the first.
     pub fn signal(&self, number: i32) {
         let Ok(signal) = Signal::try_from(number) else { return };
         let mut inner = self.lock();
         inner.told = Some(number);
-        for running in inner.running.values() {
+        for running in inner.running.values_mut() {
+            if running.told.replace(signal) == Some(signal) {
+                continue;
+            }
             // A killed wrapper could not tell how its program ended.
             let wrapper =
                 running.wrapper.filter(|_| signal != Signal::SIGKILL || running.program.is_none());
@@ -110,31 +121,43 @@ impl Roll {
         self.lock().told
     }
 
-    /// Looks at the CPU time of every rank. None where no rank runs.
+    /// Looks at the CPU time of every rank, and at what its wrapper has read: lines need not come this way.
+    /// None where no rank runs.
     pub fn still(&self) -> Option<Stillness> {
         let mut inner = self.lock();
-        if inner.running.is_empty() {
+        let Inner { running, wrote, .. } = &mut *inner;
+        if running.is_empty() {
             return None;
         }
         let tree = Tree::read(Path::new(PROC)).ok()?;
         let now = Instant::now();
-        for running in inner.running.values_mut() {
+        for running in running.values_mut() {
             let ticks = running.wrapper.map_or(0, |wrapper| tree.cpu_below(wrapper.pid));
             if ticks != running.ticks {
                 (running.ticks, running.moved) = (ticks, now);
             }
+            let read = running.wrapper.and_then(|wrapper| bytes_read(wrapper.pid));
+            if let Some(read) = read.filter(|read| *read != running.read) {
+                (running.read, *wrote) = (read, now);
+            }
         }
-        let wrote = inner.wrote;
-        let ranks = inner.running.values().filter_map(|running| Some((running, running.rank?)));
+        let ranks = running.values().filter_map(|running| Some((running, running.rank?)));
         let (running, rank) = ranks.min_by_key(|(running, _)| running.moved)?;
-        Some(Stillness { wrote, rank, moved: running.moved })
+        Some(Stillness { wrote: *wrote, rank, moved: running.moved })
     }
+}
+
+/// What a process has read so far, as proc(5) counts it; none where the kernel does not say.
+fn bytes_read(pid: i32) -> Option<u64> {
+    let counts = fs::read_to_string(format!("{PROC}/{pid}/io")).ok()?;
+    counts.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::os::unix::process::ExitStatusExt as _;
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
@@ -173,5 +196,46 @@ mod tests {
         roll.signal(nix::libc::SIGKILL);
         assert_eq!(wrapper.wait().unwrap().signal(), Some(nix::libc::SIGKILL));
         assert!(roll.still().is_some());
+    }
+
+    #[test]
+    fn a_rank_is_asked_to_end_once() {
+        let counts = "trap 'n=$((n + 1))' TERM; echo; while read -r _; do :; done; exit $n";
+        let mut shell = Command::new("sh");
+        let mut rank = shell
+            .args(["-c", &format!("n=0; {counts}")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        rank.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        let roll = Roll::default();
+        roll.started(Source(1), Some(0), i32::try_from(rank.id()).unwrap(), None);
+        for _ in 0..3 {
+            roll.signal(nix::libc::SIGTERM);
+            // Shells may take two signals that come at once for one.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        drop(rank.stdin.take());
+        assert_eq!(rank.wait().unwrap().code(), Some(1));
+    }
+
+    #[test]
+    fn what_a_wrapper_reads_was_written() {
+        let mut cat =
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let roll = Roll::default();
+        roll.started(Source(1), Some(0), i32::try_from(cat.id()).unwrap(), None);
+        let mut pass = || {
+            cat.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+            cat.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        };
+        pass();
+        let first = roll.still().unwrap();
+        assert_eq!(roll.still().unwrap().wrote, first.wrote);
+        pass();
+        assert!(roll.still().unwrap().wrote > first.wrote);
+        cat.kill().unwrap();
+        cat.wait().unwrap();
     }
 }

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::config::env::Environment;
+use crate::config::variables::MUSTER_SOCKET;
 use crate::ssh::options::RshOptions;
 use crate::ssh::remote::Ended;
 use crate::text::matches;
@@ -48,7 +49,7 @@ impl Outcome {
 /// over a connection of its own.
 #[must_use]
 pub fn run(options: &RshOptions, env: &Environment) -> Outcome {
-    if let Some(socket) = env.non_empty("MUSTER_SOCKET").map(PathBuf::from)
+    if let Some(socket) = env.non_empty(MUSTER_SOCKET).map(PathBuf::from)
         && let Some(outcome) = handover::run(&socket, options, env)
     {
         return outcome;

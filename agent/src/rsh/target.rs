@@ -3,10 +3,13 @@
 //! Must not weaken a check to get through: another port or another key of ours is tried, never
 //! another belief.
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::env::Environment;
@@ -17,12 +20,14 @@ use crate::discovery::lookup::{Lookup, LookupError};
 use crate::exit::{Class, Explain};
 use crate::ids::HostName;
 use crate::ssh::client::{Connection, DialError, HostKeys, Login};
+use crate::ssh::config_text;
 use crate::ssh::heartbeat::Heartbeat;
 use crate::ssh::keys::{self, JobKey, KeyError};
 use crate::ssh::options::{Family, RshOptions};
+use crate::ssh::wire::PORT;
 
 /// Where muster workers listen, and then where sshd does.
-const USUAL_PORTS: [u16; 2] = [2222, 22];
+const USUAL_PORTS: [u16; 2] = [PORT, 22];
 
 /// For one attempt, where `ConnectTimeout` says nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,10 +93,9 @@ impl Target {
     /// See [`TargetError`].
     pub fn resolve(options: &RshOptions, env: &Environment) -> Result<Self, TargetError> {
         let host_keys = match env.non_empty(MUSTER_HOST_KEY) {
-            None | Some("job") => HostKeys::Job,
-            Some("known-hosts") => HostKeys::KnownHosts,
-            Some("any") => HostKeys::Any,
-            Some(other) => return Err(TargetError::HostKey(other.to_owned())),
+            None => HostKeys::default(),
+            Some(text) => HostKeys::from_str(text, false)
+                .map_err(|_| TargetError::HostKey(text.to_owned()))?,
         };
         let ports = match (options.port, env.non_empty(MUSTER_PORT)) {
             (Some(port), _) => vec![port],
@@ -199,32 +203,19 @@ fn our_keys(
 fn expand(path: &Path, options: &RshOptions, env: &Environment, host: &str, user: &str) -> PathBuf {
     let Some(text) = path.to_str() else { return path.to_path_buf() };
     let home = env.non_empty("HOME").unwrap_or("/");
-    let mut expanded = String::new();
-    let mut rest = text;
-    if let Some(tail) = text.strip_prefix("~/") {
-        expanded = format!("{}/", home.trim_end_matches('/'));
-        rest = tail;
-    }
-    while let Some((before, after)) = rest.split_once('%') {
-        expanded += before;
-        let replaced = match after.chars().next() {
-            Some('%') => "%",
-            Some('d') => home,
-            Some('h') => host,
-            Some('n') => options.host.as_str(),
-            Some('r') => user,
-            Some('u') => &user_name(env),
+    let value = |token: Option<char>| -> Result<Cow<'_, str>, Infallible> {
+        Ok(match token {
+            Some('d') => home.into(),
+            Some('h') => host.into(),
+            Some('n') => options.host.as_str().into(),
+            Some('r') => user.into(),
+            Some('u') => user_name(env).into(),
             // ssh would end here; a file of that very name may be meant.
-            _ => {
-                expanded.push('%');
-                rest = after;
-                continue;
-            }
-        };
-        expanded += replaced;
-        rest = &after[1..];
-    }
-    PathBuf::from(expanded + rest)
+            other => std::iter::once('%').chain(other).collect(),
+        })
+    };
+    let Ok(expanded) = config_text::expand(text, home, value);
+    PathBuf::from(expanded)
 }
 
 /// Asks again, within the limit, where DNS did not answer: that is no word on the host.
@@ -251,7 +242,7 @@ async fn addresses(name: &HostName, limit: Duration) -> Result<Vec<IpAddr>, Unre
 fn hint(error: &DialError, login: &Login) -> Option<String> {
     let hint = match (error, login.host_keys) {
         (DialError::Refused, _) => {
-            "muster workers listen on port 2222, sshd on 22: -p or MUSTER_PORT".into()
+            format!("muster workers listen on port {PORT}, sshd on 22: -p or MUSTER_PORT")
         }
         (DialError::NotSsh, _) => "another service has this port: -p or MUSTER_PORT".into(),
         (DialError::WrongHostKey, HostKeys::KnownHosts) => {

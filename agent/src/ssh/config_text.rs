@@ -2,6 +2,7 @@
 //!
 //! Must not know a keyword.
 
+use std::borrow::Cow;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,34 @@ pub struct Setting {
     pub name: String,
     /// Its values, without quotes; none where a quote is not closed.
     pub values: Option<Vec<String>>,
+}
+
+/// A path as a configuration has it, with a leading `~/` for `home` and a `%` and the character behind it
+/// for what `value` says of that: ssh_config(5) and sshd_config(5), TOKENS. `%%` is a `%` in both.
+///
+/// # Errors
+/// Those of `value`, which is asked of no character where the text ends with a `%`.
+pub fn expand<'v, E>(
+    text: &str,
+    home: &str,
+    value: impl Fn(Option<char>) -> Result<Cow<'v, str>, E>,
+) -> Result<String, E> {
+    let mut expanded = String::new();
+    let mut rest = text;
+    if let Some(tail) = text.strip_prefix("~/") {
+        expanded = format!("{}/", home.trim_end_matches('/'));
+        rest = tail;
+    }
+    while let Some((before, after)) = rest.split_once('%') {
+        expanded += before;
+        let mut chars = after.chars();
+        match chars.next() {
+            Some('%') => expanded.push('%'),
+            token => expanded += &value(token)?,
+        }
+        rest = chars.as_str();
+    }
+    Ok(expanded + rest)
 }
 
 /// Reads `Keyword value…`, `Keyword=value` or `Keyword = "value"`; none for blanks and comments.

@@ -40,8 +40,6 @@ pub struct Hello {
     pub mpi: Option<Mpi>,
     /// CPUs that it may use, by cgroup quota, cpuset and affinity.
     pub cpus: f64,
-    /// Bytes of memory that it may use; none = no limit below the machine's.
-    pub memory_limit: Option<u64>,
     /// Ranks that it would take, where nobody says otherwise.
     pub slots: u32,
     /// Why that many.

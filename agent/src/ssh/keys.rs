@@ -120,7 +120,8 @@ impl Explain for KeyError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Missing { .. } => {
-                "mount the job's SSH secret and name its directory with --key-dir or MUSTER_KEY_DIR"
+                "mount the job's SSH secret and name its directory with MUSTER_KEY_DIR (launch, wait, \
+                 worker and devices also take --key-dir)"
                     .into()
             }
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {

@@ -14,6 +14,9 @@ use russh::{Preferred, cipher, compression, kex};
 /// they are sent.
 pub const KEEPALIVE_MISSES: usize = 3;
 
+/// Where a worker listens and is looked for, unless somebody says otherwise; OpenSSH keeps 22.
+pub const PORT: u16 = 2222;
+
 /// Window of a channel in bytes: what a peer may send before it is granted more.
 pub const WINDOW: u32 = 2 * 1024 * 1024;
 

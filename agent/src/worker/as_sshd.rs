@@ -2,6 +2,7 @@
 //!
 //! Must not read a configuration; `ssh::sshd_options` has done that.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -10,12 +11,14 @@ use crate::config::variables::MUSTER_PORT;
 use crate::devices::own::user_name;
 use crate::exit::{Class, Explain, Failure};
 use crate::ssh::access::{Access, authorized_keys};
+use crate::ssh::config_text;
 use crate::ssh::keys::{self, JobKey};
 use crate::ssh::sshd_options::{Families, SshdOptions};
+use crate::ssh::wire::PORT;
 use crate::worker::server::{Needs, everywhere};
 
 /// Where clients of sshd look for it, and where those of muster look for a worker.
-const USUAL_PORTS: [u16; 2] = [22, 2222];
+const USUAL_PORTS: [u16; 2] = [22, PORT];
 
 /// Where sshd looks for the keys that open it.
 const USUAL_LISTS: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_keys2"];
@@ -165,26 +168,13 @@ fn host_keys(
 
 /// Replaces `%h`, `%u`, `%U`, `%%` and a leading `~`; what is relative begins at the home directory.
 fn expand(pattern: &str, home: &str, env: &Environment) -> Result<PathBuf, AsSshdError> {
-    let mut path = String::new();
-    let mut rest = pattern;
-    if let Some(tail) = pattern.strip_prefix("~/") {
-        path = format!("{home}/");
-        rest = tail;
-    }
-    while let Some((before, after)) = rest.split_once('%') {
-        path += before;
-        let token = after.chars().next();
-        match token {
-            Some('%') => path.push('%'),
-            Some('h') => path += home,
-            Some('u') => path += &user_name(env),
-            Some('U') => path += &nix::unistd::geteuid().to_string(),
-            _ => return Err(AsSshdError::Token(pattern.to_owned())),
-        }
-        rest = &after[1..];
-    }
-    path += rest;
-    Ok(Path::new(home).join(path))
+    let value = |token: Option<char>| match token {
+        Some('h') => Ok(Cow::from(home)),
+        Some('u') => Ok(user_name(env).into()),
+        Some('U') => Ok(nix::unistd::geteuid().to_string().into()),
+        _ => Err(AsSshdError::Token(pattern.to_owned())),
+    };
+    Ok(Path::new(home).join(config_text::expand(pattern, home, value)?))
 }
 
 #[cfg(test)]

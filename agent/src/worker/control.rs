@@ -26,7 +26,7 @@ pub async fn serve(line: Line) {
     let Line { link, mut read, write, gauge, .. } = line;
     let worker = link.worker;
     let (answers, mut outgoing) = mpsc::channel::<ToLauncher>(ANSWERS);
-    worker.is_launcher(link.id, answers.clone());
+    worker.register_launcher(link.id, answers.clone());
     let asked = Instant::now();
     let mut hello = worker.hello().await;
     hello.clock = Some(Stamp::now(asked.elapsed()));

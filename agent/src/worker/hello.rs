@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::config::env::Environment;
 use crate::config::variables::POD_NAME;
-use crate::devices::host::{Roots, cpus, memory};
+use crate::devices::host::{Roots, cpus};
 use crate::devices::mca_params;
 use crate::devices::mpirun;
 use crate::devices::own::own_host;
@@ -36,7 +36,6 @@ pub fn hello(env: &Environment) -> Hello {
         muster: std::env::current_exe().ok().and_then(|path| path.to_str().map(str::to_owned)),
         mpi,
         cpus: cpus.unwrap_or(1.0),
-        memory_limit: memory(&roots).limit,
         slots,
         slots_from,
         clock: None,

@@ -45,7 +45,7 @@ pub async fn serve(line: Line) {
             return;
         }
     };
-    worker.ranks_find(link.id, Some(socket.name().to_owned()));
+    worker.set_rank_socket(link.id, Some(socket.name().to_owned()));
 
     let (pieces, outgoing) = mpsc::channel(WAITING);
     let (reports, said) = mpsc::channel(REPORTS);
@@ -79,7 +79,7 @@ pub async fn serve(line: Line) {
         () = handing_on => {}
         () = listening => {}
     }
-    worker.ranks_find(link.id, None);
+    worker.set_rank_socket(link.id, None);
     let _ = write.eof().await;
     let _ = write.close().await;
     if let Some(log) = log {

@@ -99,7 +99,7 @@ pub struct Worker {
 struct Launcher {
     answers: mpsc::Sender<ToLauncher>,
     /// Where wrappers find the desk of this launch, while it is open.
-    ranks_find: Option<String>,
+    rank_socket: Option<String>,
     /// Its ranks.
     roll: Arc<Roll>,
     oom: Arc<Mutex<OomCounter>>,
@@ -198,7 +198,7 @@ impl Worker {
     ) -> Result<Child, SpawnError> {
         let mut env = [env, &self.settings.set_env].concat();
         let launchers = self.launchers();
-        let socket = launchers.get(&connection.0).and_then(|of| of.ranks_find.clone());
+        let socket = launchers.get(&connection.0).and_then(|of| of.rank_socket.clone());
         drop(launchers);
         env.extend(socket.map(|name| (MUSTER_RANK_SOCKET.to_owned(), name)));
         let child = shell::start(&self.reaper, command, &env, &session_mark(connection))?;
@@ -222,10 +222,10 @@ impl Worker {
     }
 
     /// Notes that this connection is a launcher's: what it starts must not outlive it.
-    pub fn is_launcher(&self, connection: ConnectionId, answers: mpsc::Sender<ToLauncher>) {
+    pub fn register_launcher(&self, connection: ConnectionId, answers: mpsc::Sender<ToLauncher>) {
         let launcher = Launcher {
             answers,
-            ranks_find: None,
+            rank_socket: None,
             roll: Arc::default(),
             oom: Arc::new(Mutex::new(OomCounter::new(Roots::default()))),
         };
@@ -233,9 +233,9 @@ impl Worker {
     }
 
     /// Notes where the wrappers of what this launcher starts find its desk.
-    pub fn ranks_find(&self, connection: ConnectionId, socket: Option<String>) {
+    pub fn set_rank_socket(&self, connection: ConnectionId, socket: Option<String>) {
         if let Some(launcher) = self.launchers().get_mut(&connection.0) {
-            launcher.ranks_find = socket;
+            launcher.rank_socket = socket;
         }
     }
 

@@ -46,7 +46,7 @@ pub struct Link {
 
 /// What was asked for on a channel so far.
 #[derive(Debug, Default)]
-struct Asked {
+struct ChannelRequest {
     variables: Vec<(String, String)>,
     /// Of names and values, refused ones too.
     bytes: usize,
@@ -56,7 +56,7 @@ struct Asked {
     taken: bool,
 }
 
-impl Asked {
+impl ChannelRequest {
     /// Takes a variable for the command to come, or refuses it.
     fn variable(&mut self, name: &str, value: &str, worker: &Worker) -> bool {
         if name == credit::CONSUMED {
@@ -81,14 +81,14 @@ impl Asked {
     }
 }
 
-type Requests = Arc<Mutex<Asked>>;
+type SharedRequest = Arc<Mutex<ChannelRequest>>;
 
 /// Protocol callbacks of one connection. They answer, since russh keeps one note a channel of whether
 /// an answer is due: one given later would pass for that of the next request.
 pub struct Handler {
     link: Link,
     channels: Arc<Semaphore>,
-    requests: HashMap<ChannelId, Requests>,
+    requests: HashMap<ChannelId, SharedRequest>,
 }
 
 impl Handler {
@@ -99,10 +99,15 @@ impl Handler {
         Self { link, channels, requests: HashMap::new() }
     }
 
-    /// What `ask` says of the requests on a channel; no to one that has closed.
-    fn asked(&self, channel: ChannelId, ask: impl FnOnce(&mut Asked) -> bool) -> bool {
-        let requests = self.requests.get(&channel);
-        requests.is_some_and(|asked| ask(&mut asked.lock().unwrap_or_else(PoisonError::into_inner)))
+    /// What `ask` says of what was requested on a channel; no to one that has closed.
+    fn with_request(
+        &self,
+        channel: ChannelId,
+        ask: impl FnOnce(&mut ChannelRequest) -> bool,
+    ) -> bool {
+        self.requests
+            .get(&channel)
+            .is_some_and(|request| ask(&mut request.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn admit(&self, key: &PublicKey) -> Auth {
@@ -147,12 +152,12 @@ impl server::Handler for Handler {
         reply.accept().await;
         let gauge = self.link.brake.open(channel.id().number());
         let (id, (read, write)) = (channel.id(), channel.split());
-        let requests = Requests::default();
+        let request = SharedRequest::default();
         // Those of channels that are over have no other owner any more.
-        self.requests.retain(|_, asked| Arc::strong_count(asked) > 1);
-        self.requests.insert(id, Arc::clone(&requests));
+        self.requests.retain(|_, request| Arc::strong_count(request) > 1);
+        self.requests.insert(id, Arc::clone(&request));
         let handle = session.handle();
-        let line = Line { link: self.link.clone(), read, write, handle, gauge, requests };
+        let line = Line { link: self.link.clone(), read, write, handle, gauge, request };
         tokio::spawn(async move {
             line.serve().await;
             drop(permit);
@@ -168,7 +173,7 @@ impl server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let worker = &self.link.worker;
-        let taken = self.asked(channel, |asked| asked.variable(name, value, worker));
+        let taken = self.with_request(channel, |request| request.variable(name, value, worker));
         answer(session, channel, taken)
     }
 
@@ -178,7 +183,7 @@ impl server::Handler for Handler {
         _command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        answer(session, channel, self.asked(channel, Asked::take))
+        answer(session, channel, self.with_request(channel, ChannelRequest::take))
     }
 
     async fn subsystem_request(
@@ -188,7 +193,7 @@ impl server::Handler for Handler {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let known = [SUBSYSTEM, mux::SUBSYSTEM].contains(&name);
-        answer(session, channel, known && self.asked(channel, Asked::take))
+        answer(session, channel, known && self.with_request(channel, ChannelRequest::take))
     }
 
     async fn shell_request(
@@ -267,7 +272,7 @@ pub struct Line {
     pub handle: Handle,
     /// The account of what waits in `read`.
     pub gauge: Gauge,
-    requests: Requests,
+    request: SharedRequest,
 }
 
 impl Line {
@@ -276,7 +281,7 @@ impl Line {
         while let Some(message) = self.read.wait().await {
             match message {
                 ChannelMsg::Exec { command, .. } => {
-                    let (env, credit) = self.asked();
+                    let (env, credit) = self.take_request();
                     return exec::serve(self, command, env, credit).await;
                 }
                 ChannelMsg::RequestSubsystem { name, .. } if name == SUBSYSTEM => {
@@ -296,8 +301,8 @@ impl Line {
     }
 
     /// The variables for the command, and how much it may say.
-    fn asked(&self) -> (Vec<(String, String)>, Option<Arc<Credit>>) {
-        let mut asked = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut asked.variables), asked.credit.clone())
+    fn take_request(&self) -> (Vec<(String, String)>, Option<Arc<Credit>>) {
+        let mut request = self.request.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut request.variables), request.credit.clone())
     }
 }

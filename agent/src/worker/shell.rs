@@ -8,8 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::config::variables::MUSTER_SESSION;
 use crate::process::reaper::Reaper;
-use crate::process::scope::SESSION_VARIABLE;
 use crate::process::spawn::{Child, SpawnError, spawn};
 
 /// The shell that MPI launchers write their command lines for.
@@ -37,7 +37,7 @@ pub fn start(
         .arg(OsStr::from_bytes(command))
         .env("HOME", &home)
         .envs(env.iter().map(|(name, value)| (name, value)))
-        .env(SESSION_VARIABLE, session)
+        .env(MUSTER_SESSION, session)
         .current_dir(home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

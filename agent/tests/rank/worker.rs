@@ -1,7 +1,8 @@
 //! What a wrapper says to the worker of its host, and asks of it.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,44 @@ fn the_worker_hears_everything() {
         (10..60).map(|i| format!("err {i}")).collect::<Vec<_>>()
     );
     assert!(ended.max_rss_kib > 0 && ended.wall_us > 0);
+}
+
+/// Listens at an abstract name as another user would.
+fn stranger(name: &str) -> UnixListener {
+    let address = SocketAddr::from_abstract_name(name).unwrap();
+    let listen = move || {
+        // The system call, which changes this thread alone.
+        let result = unsafe { nix::libc::syscall(nix::libc::SYS_setresuid, -1, 65534, -1) };
+        assert_eq!(result, 0, "needs root");
+        UnixListener::bind_addr(&address).unwrap()
+    };
+    std::thread::spawn(listen).join().unwrap()
+}
+
+#[test]
+fn another_users_socket_is_no_worker() {
+    let name = format!("muster-test-stranger-{}", std::process::id());
+    let listener = stranger(&name);
+    let output = rank(&["--tag=short"], "echo secret")
+        .env("MUSTER_RANK_SOCKET", format!("@{name}"))
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "[ 3] secret\n");
+    listener.set_nonblocking(true).unwrap();
+    while let Ok((mut said, _)) = listener.accept() {
+        let mut heard = Vec::new();
+        said.read_to_end(&mut heard).unwrap();
+        assert!(heard.is_empty(), "{}", text(&heard));
+    }
+}
+
+#[test]
+fn the_engines_socket_is_for_mpirun_alone() {
+    let output = rank(&["--tag=none"], "echo ${MUSTER_SOCKET-none}")
+        .env("MUSTER_SOCKET", "/run/m/sock")
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "none\n");
 }
 
 /// The wrapper of the second of two ranks on a host, whose program says what it sees.

@@ -169,7 +169,7 @@ fn from_file(
     for directory in [std::env::temp_dir(), "/dev/shm".into(), "/run".into(), "/var/tmp".into()] {
         let path = directory.join(format!(".{NAME}.{}", std::process::id()));
         if let Err(error) = write(&path, program) {
-            tracing::debug!(%error, "the NVML helper cannot be {}", path.display());
+            tracing::debug!(%error, "the NVML helper cannot be written to {}", path.display());
             continue;
         }
         let started = run(reaper, &path);

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::devices::compare::{FACTS, Odd, Row, values};
-use crate::text::columns;
+use crate::text::{columns, listed};
 
 /// The form in JSON; fields are added to it, never changed. `agent/docs/devices-hosts.schema.json` tells
 /// them.
@@ -42,7 +42,7 @@ pub fn table(rows: &[Row], odd: &[Odd]) -> String {
     if !silent.is_empty() {
         text += &format!(
             "\n{}: no muster worker serves there that tells its devices\n",
-            names(&silent)
+            listed(&silent, NAMED)
         );
     }
     if !odd.is_empty() {
@@ -72,17 +72,9 @@ fn lines(rows: &[Row], odd: &[Odd]) -> Vec<String> {
             Some((most, count)) => format!("; {count} others: {}", word(most)),
             None => String::new(),
         };
-        format!("{fact} of {}: {value}{others}", names(hosts))
+        format!("{fact} of {}: {value}{others}", listed(hosts, NAMED))
     };
     groups.iter().map(line).collect()
-}
-
-fn names(hosts: &[&str]) -> String {
-    let named = hosts.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    match hosts.len().saturating_sub(NAMED) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
 }
 
 /// For programs: one object.

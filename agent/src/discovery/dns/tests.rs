@@ -33,7 +33,7 @@ fn pod(servers: &[SocketAddr]) -> ResolvConf {
 }
 
 fn resolver(servers: &[SocketAddr]) -> Resolver {
-    Resolver::from_conf(&pod(servers), Path::new("/nonexistent"), None)
+    Resolver::new(Ok(pod(servers)), Path::new("/nonexistent"), None)
 }
 
 async fn find(resolver: &Resolver, name: &str) -> Result<Vec<String>, LookupError> {
@@ -157,7 +157,7 @@ async fn the_hosts_file_and_addresses_need_no_server() {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     fs::write(&hosts, "fd77::7 pi-launcher\n10.0.0.7 pi-launcher\n").unwrap();
-    let resolver = Resolver::from_conf(&pod(&[dns.address]), &hosts, None);
+    let resolver = Resolver::new(Ok(pod(&[dns.address])), &hosts, None);
     for (name, expected) in [
         ("pi-launcher", &["10.0.0.7", "fd77::7"][..]),
         ("PI-Launcher.", &["10.0.0.7", "fd77::7"]),
@@ -184,7 +184,7 @@ async fn a_dead_server_costs_a_bounded_time() {
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut conf = pod(&[dead.local_addr().unwrap()]);
     conf.timeout = Duration::from_millis(300);
-    let resolver = Arc::new(Resolver::from_conf(&conf, Path::new("/nonexistent"), None));
+    let resolver = Arc::new(Resolver::new(Ok(conf), Path::new("/nonexistent"), None));
     let start = Instant::now();
     let mut lookups = JoinSet::new();
     for index in 0..100 {

@@ -2,15 +2,15 @@
 
 use std::fs;
 
-use super::{Machine, Operator, Role, Surroundings, detect};
+use super::{Machine, Operator, Surroundings, detect};
 use crate::config::env::Environment;
 use crate::discovery::service::default_pattern;
 
 /// A case: host name, environment, files that exist.
 type Traces<'t> = (&'t str, &'t [(&'t str, &'t str)], &'t [&'t str]);
 
-/// What they must tell: operator, role, job, default pattern.
-type Told<'t> = (Operator, Option<Role>, Option<&'t str>, Option<&'t str>);
+/// What they must tell: operator, job, default pattern.
+type Told<'t> = (Operator, Option<&'t str>, Option<&'t str>);
 
 fn detected((hostname, env, files): Traces<'_>) -> Surroundings {
     let root = tempfile::tempdir().unwrap();
@@ -25,93 +25,64 @@ fn detected((hostname, env, files): Traces<'_>) -> Surroundings {
 
 #[test]
 fn operators_are_told_by_their_traces() {
-    use Role::{Launcher, Worker};
     let hostfile = "/etc/mpi/hostfile";
     let cases: &[(Traces<'_>, Told<'_>)] = &[
         (
             ("pi-launcher", &[("K_MPI_JOB_ROLE", "launcher")], &[hostfile]),
-            (Operator::MpiOperator, Some(Launcher), Some("pi"), Some("pi-worker-{i}")),
+            (Operator::MpiOperator, Some("pi"), Some("pi-worker-{i}")),
         ),
         (
             ("my-pi-worker-12", &[("K_MPI_JOB_ROLE", "worker")], &[]),
-            (Operator::MpiOperator, Some(Worker), Some("my-pi"), Some("my-pi-worker-{i}")),
+            (Operator::MpiOperator, Some("my-pi"), Some("my-pi-worker-{i}")),
         ),
-        (
-            ("node17", &[("K_MPI_JOB_ROLE", "worker")], &[]),
-            (Operator::MpiOperator, Some(Worker), None, None),
-        ),
+        (("node17", &[("K_MPI_JOB_ROLE", "worker")], &[]), (Operator::MpiOperator, None, None)),
         (
             ("tj-launcher-0-0", &[("JOB_COMPLETION_INDEX", "0")], &[hostfile]),
-            (Operator::Trainer, Some(Launcher), Some("tj"), Some("tj-node-0-{i}")),
+            (Operator::Trainer, Some("tj"), Some("tj-node-0-{i}")),
         ),
         (
             ("tj-node-0-0", &[("JOB_COMPLETION_INDEX", "0")], &[hostfile]),
-            (Operator::Trainer, Some(Launcher), Some("tj"), Some("tj-node-0-{i}")),
+            (Operator::Trainer, Some("tj"), Some("tj-node-0-{i}")),
         ),
         (
             ("tj-node-0-3", &[("JOB_COMPLETION_INDEX", "3")], &[]),
-            (Operator::Trainer, Some(Worker), Some("tj"), Some("tj-node-0-{i}")),
+            (Operator::Trainer, Some("tj"), Some("tj-node-0-{i}")),
         ),
         (
             ("set-ranks-1-2", &[("JOB_COMPLETION_INDEX", "2")], &[]),
-            (Operator::JobSet, None, None, Some("set-ranks-1-{i}")),
+            (Operator::JobSet, None, Some("set-ranks-1-{i}")),
         ),
         (
             ("job-4", &[("JOB_COMPLETION_INDEX", "4")], &[]),
-            (Operator::IndexedJob, None, Some("job"), Some("job-{i}")),
+            (Operator::IndexedJob, Some("job"), Some("job-{i}")),
+        ),
+        // No hostfile, so no launcher of Trainer's.
+        (
+            ("set-launcher-0-0", &[("JOB_COMPLETION_INDEX", "0")], &[]),
+            (Operator::JobSet, None, Some("set-launcher-0-{i}")),
         ),
         // A host name that is not the pod's (hostNetwork) tells no prefix.
-        (
-            ("node-17", &[("JOB_COMPLETION_INDEX", "4")], &[]),
-            (Operator::IndexedJob, None, None, None),
-        ),
+        (("node-17", &[("JOB_COMPLETION_INDEX", "4")], &[]), (Operator::IndexedJob, None, None)),
         (
             ("j-mpimaster-0", &[("MPI_HOST", "a,b")], &["/etc/volcano/mpiworker.host"]),
-            (Operator::Volcano, Some(Launcher), None, None),
+            (Operator::Volcano, None, None),
         ),
-        (("j-w-0", &[("VC_WORKER_HOSTS", "a")], &[]), (Operator::Volcano, None, None, None)),
-        (("j-w-0", &[("VC_TASK_INDEX", "0")], &[]), (Operator::Volcano, None, None, None)),
+        (("j-w-0", &[("VC_WORKER_HOSTS", "a")], &[]), (Operator::Volcano, None, None)),
+        (("j-w-0", &[("VC_TASK_INDEX", "0")], &[]), (Operator::Volcano, None, None)),
         (
-            (
-                "ip-10-0-0-1",
-                &[("AWS_BATCH_JOB_NODE_INDEX", "0"), ("AWS_BATCH_JOB_MAIN_NODE_INDEX", "0")],
-                &[],
-            ),
-            (Operator::AwsBatch, Some(Launcher), None, None),
+            ("ip-10-0-0-1", &[("AWS_BATCH_JOB_NODE_INDEX", "0")], &[]),
+            (Operator::AwsBatch, None, None),
         ),
-        (
-            (
-                "ip-10-0-0-2",
-                &[("AWS_BATCH_JOB_NODE_INDEX", "1"), ("AWS_BATCH_JOB_MAIN_NODE_INDEX", "0")],
-                &[],
-            ),
-            (Operator::AwsBatch, Some(Worker), None, None),
-        ),
-        (("algo-1", &[("SM_HOSTS", "[\"algo-1\"]")], &[]), (Operator::SageMaker, None, None, None)),
-        (
-            ("n0", &[("AZ_BATCH_HOST_LIST", "10.0.0.4")], &[]),
-            (Operator::AzureBatch, None, None, None),
-        ),
+        (("algo-1", &[("SM_HOSTS", "[\"algo-1\"]")], &[]), (Operator::SageMaker, None, None)),
+        (("n0", &[("AZ_BATCH_HOST_LIST", "10.0.0.4")], &[]), (Operator::AzureBatch, None, None)),
         (
             ("laptop", &[("K_MPI_JOB_ROLE", ""), ("MPI_HOST", "x")], &[]),
-            (Operator::None, None, None, None),
+            (Operator::None, None, None),
         ),
     ];
-    for (traces, (operator, role, job, pattern)) in cases {
+    for (traces, (operator, job, pattern)) in cases {
         let found = detected(*traces);
-        assert_eq!(
-            (found.operator, found.role, found.job.as_deref()),
-            (*operator, *role, *job),
-            "{traces:?}"
-        );
+        assert_eq!((found.operator, found.job.as_deref()), (*operator, *job), "{traces:?}");
         assert_eq!(default_pattern(&found).as_deref(), *pattern, "{traces:?}");
-        assert_eq!(found.facts.is_empty(), *operator == Operator::None, "{traces:?}");
     }
-}
-
-#[test]
-fn the_log_line_names_the_facts() {
-    let found = detected(("pi-launcher", &[("K_MPI_JOB_ROLE", "launcher")], &[]));
-    assert_eq!(found.to_string(), "mpi-operator (K_MPI_JOB_ROLE=launcher, host name pi-launcher)");
-    assert_eq!(detected(("laptop", &[], &[])).to_string(), "no known operator");
 }

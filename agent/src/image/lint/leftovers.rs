@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use super::rights::has_capabilities;
-use super::{Finding, Image, Level};
-
-const SSHD: &str = "/usr/sbin/sshd";
+use super::{Finding, Image, Level, SSHD};
 
 pub(super) fn look(image: &Image) -> Vec<Finding> {
     let mut findings = Vec::new();

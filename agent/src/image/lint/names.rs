@@ -2,13 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Image, Level};
+use super::{Finding, Image, Level, SSHD};
 use crate::exit::Explain as _;
 use crate::image::install::{CLIENTS, SERVER};
 use crate::ssh::sshd_options;
-
-/// Where operators start sshd.
-const SSHD: &str = "/usr/sbin/sshd";
 
 pub(super) fn look(image: &Image) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
@@ -60,7 +57,7 @@ fn server(image: &Image) -> Vec<Finding> {
     if image.seen(path).symlink_metadata().is_err() {
         let finding = Finding::new(
             Level::Ok,
-            "no /usr/sbin/sshd: the pods must start `muster worker` themselves",
+            format!("no {SSHD}: the pods must start `muster worker` themselves"),
         );
         return vec![finding.hint("muster install --sshd, where the operator starts sshd")];
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::ids::HostName;
 use crate::ssh::control::RankSeen;
+use crate::text::listed;
 
 /// Hosts that one line names, at most.
 const NAMED: usize = 16;
@@ -106,7 +107,7 @@ impl Seen {
             Some(placement) => count_by_host(placement.iter().map(|(host, n)| (host, *n as usize))),
             None => {
                 let hosts: Vec<&str> = expected.hosts.iter().map(HostName::as_str).collect();
-                hosts.join(", ")
+                listed(&hosts, NAMED)
             }
         };
         let seen = self.counted();
@@ -114,19 +115,14 @@ impl Seen {
         let mut lines = vec![format!("planned: {planned}"), format!("seen:    {seen}")];
         let missing: Vec<&str> = self.missing(expected).into_iter().map(HostName::as_str).collect();
         if !missing.is_empty() {
-            lines.push(format!("mpirun never reached: {}", missing.join(", ")));
+            lines.push(format!("mpirun never reached: {}", listed(&missing, NAMED)));
         }
         lines
     }
 }
 
 fn count_by_host<'a>(counts: impl Iterator<Item = (&'a HostName, usize)>) -> String {
-    let mut words: Vec<String> =
+    let words: Vec<String> =
         counts.filter(|(_, n)| *n > 0).map(|(host, n)| format!("{} x {n}", host.short())).collect();
-    if words.len() > NAMED {
-        let more = words.len() - NAMED;
-        words.truncate(NAMED);
-        words.push(format!("and {more} more hosts"));
-    }
-    words.join(", ")
+    listed(&words, NAMED)
 }

@@ -69,10 +69,8 @@ fn ended(on: &str, rank: u32, status: WaitStatus, told: Option<i32>, second: u64
         status,
         told,
         wall_us: 1,
-        user_us: 0,
-        system_us: 0,
+        cpu_us: 0,
         max_rss_kib: 0,
-        major_faults: 0,
         stderr: String::new(),
         elastic: None,
     };

@@ -53,12 +53,15 @@ impl Case {
         format!("{} {}", self.what, self.then)
     }
 
-    /// A stage failed before a rank ran.
+    /// A stage failed before a rank ran, or found ranks elsewhere than planned.
     pub(super) fn stage(stage: &StageFailure) -> Self {
         let what = words::sentence(&format!("muster failed to {}", first_line(&stage.words)));
-        let then = "No rank was started.".to_owned();
-        let mut case =
-            Self::new(stage.class, Culprit::default(), what, then).fact(stage.words.clone());
+        let then = match stage.class {
+            Class::Placement => "Ranks started elsewhere than planned, or not on every host.",
+            _ => "No rank was started.",
+        };
+        let case = Self::new(stage.class, Culprit::default(), what, then.to_owned());
+        let mut case = case.fact(stage.words.clone());
         if let Some(hint) = &stage.hint {
             case.remedies.insert(0, hint.clone());
         }
@@ -69,8 +72,8 @@ impl Case {
     pub(super) fn told(told: Told) -> Self {
         let signal = words::signal(told.signal);
         let what = format!("The launcher was told to stop ({signal}).");
-        let then =
-            "No rank had failed before; that the others ended is the consequence.".to_owned();
+        let then = "No rank had failed before; ranks that ended afterwards did so because of this."
+            .to_owned();
         Self::new(Class::Terminated, Culprit::default(), what, then)
             .fact(format!("the launcher got {signal}"))
     }
@@ -78,8 +81,8 @@ impl Case {
     /// The platform told a worker to stop.
     pub(super) fn evicted(event: &HostEvent) -> Self {
         let what = format!("The platform told the worker on {} to stop.", event.host);
-        let then =
-            "No rank had failed before; that the others ended is the consequence.".to_owned();
+        let then = "No rank had failed before; ranks that ended afterwards did so because of this."
+            .to_owned();
         Self::new(Class::Evicted, on(event), what, then).fact(words::host_line(event))
     }
 
@@ -110,7 +113,7 @@ impl Case {
         Self::new(class, on(event), what, then).fact(words::host_line(event))
     }
 
-    /// Nothing moved.
+    /// Nobody wrote, and one rank did not compute.
     pub(super) fn stall(stall: &Stall, ranks: &[RankEnd]) -> Self {
         let of = |rank| ranks.iter().find(|end| end.rank == rank).map(RankEnd::culprit);
         // Whom the end of the job has overtaken is known by its number and host alone.
@@ -118,10 +121,17 @@ impl Case {
             |rank| Culprit { rank: Some(rank), host: stall.host.clone(), ..Culprit::default() };
         let culprit =
             stall.rank.map(|rank| of(rank).unwrap_or_else(|| alone(rank))).unwrap_or_default();
-        let what = format!("No rank wrote a line or used CPU time for {} s.", stall.seconds);
-        let then = match stall.rank {
-            Some(rank) => format!("Rank {rank} was the first to fall silent."),
-            None => "No rank stands out.".to_owned(),
+        let seconds = stall.seconds;
+        let (what, then) = match stall.rank {
+            Some(rank) => (
+                format!("No rank wrote a line, and rank {rank} used no CPU time for {seconds} s."),
+                format!(
+                    "Rank {rank} has been idle the longest; ranks that wait for it in MPI may spin."
+                ),
+            ),
+            None => {
+                (format!("No rank wrote a line for {seconds} s."), "No rank stands out.".to_owned())
+            }
         };
         Self::new(Class::Stalled, culprit, what.clone(), then).fact(what)
     }

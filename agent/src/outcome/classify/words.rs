@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::outcome::facts::{Culprit, HostEvent, HostFact, RankEnd};
 use crate::process::status::WaitStatus;
+use crate::text::size;
 
 /// `rank 3 (local rank 1) on worker-1`, as much of it as is known.
 pub(super) fn who(culprit: &Culprit) -> String {
@@ -84,11 +85,11 @@ pub(super) fn loss(event: &HostEvent) -> String {
 pub(super) fn memory(fact: &HostFact) -> String {
     let HostFact::OomKill { limit, peak, .. } = fact else { return String::new() };
     let limit = match limit {
-        Some(limit) => format!("the memory limit was {}", bytes(*limit)),
+        Some(limit) => format!("the memory limit was {}", size(*limit)),
         None => "no memory limit below the machine's is known".to_owned(),
     };
     match peak {
-        Some(peak) => format!("{limit}, the most in use {}", bytes(*peak)),
+        Some(peak) => format!("{limit}, the most in use {}", size(*peak)),
         None => limit,
     }
 }
@@ -96,12 +97,13 @@ pub(super) fn memory(fact: &HostFact) -> String {
 /// A rank's end with what it used.
 pub(super) fn rank_line(end: &RankEnd) -> String {
     format!(
-        "{} (pid {}): {} after {}, peak memory {}",
+        "{} (pid {}): {} after {}, CPU time {}, peak memory {}",
         who(&end.culprit()),
         end.pid,
         end.status,
         seconds(end.usage.wall_us),
-        bytes(end.usage.max_rss_kib.saturating_mul(1024)),
+        seconds(end.usage.cpu_us),
+        size(end.usage.max_rss_kib.saturating_mul(1024)),
     )
 }
 
@@ -110,33 +112,12 @@ fn seconds(micros: u64) -> String {
     format!("{}.{} s", tenths / 10, tenths % 10)
 }
 
-/// Bytes in the largest binary unit that leaves a whole part, with one decimal.
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (1..UNITS.len()).rev().find(|unit| bytes >> (10 * unit) > 0).unwrap_or(0);
-    if unit == 0 {
-        return format!("{bytes} B");
-    }
-    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn figures() {
-        for (count, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (2 * 1024 * 1024 * 1024, "2.0 GiB"),
-            (1_600_000_000, "1.4 GiB"),
-            (u64::MAX, "16777215.9 TiB"),
-        ] {
-            assert_eq!(bytes(count), text);
-        }
         assert_eq!(seconds(61_250_000), "61.2 s");
         assert_eq!(sentence("rank 3 failed"), "Rank 3 failed.");
         assert_eq!((signal(15).as_str(), signal(34).as_str()), ("SIGTERM", "signal 34"));

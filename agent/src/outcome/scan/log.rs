@@ -25,8 +25,6 @@ pub struct Log {
 pub struct Read {
     /// By the order of the lines.
     pub findings: Vec<Finding>,
-    /// How many lines there were.
-    pub lines: u64,
     /// How mpirun ended, where the head of the log tells.
     pub exit: Option<WaitStatus>,
 }
@@ -83,7 +81,7 @@ impl Log {
         if !last.is_empty() {
             self.line(&last, true);
         }
-        Read { findings: self.scanner.findings(), lines: self.lines, exit: self.exit }
+        Read { findings: self.scanner.findings(), exit: self.exit }
     }
 }
 
@@ -132,7 +130,6 @@ mod tests {
         let read = read(b"# note: CUDA out of memory\n# exit code: -9 (x)\n\nall is well\n", 7);
         assert_eq!(read.exit, Some(WaitStatus::Signaled { signal: 9, core: false }));
         assert_eq!(names(&read), []);
-        assert_eq!(read.lines, 4);
     }
 
     #[test]

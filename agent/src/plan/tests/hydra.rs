@@ -108,6 +108,25 @@ fn the_users_agent_is_kept_under_either_name() {
         let plan = build(&Request { env: env(&[(name, "/mine")]), ..request(family) }).unwrap();
         assert_eq!(kept(&plan), [name]);
         assert!(!set(&plan).iter().any(|set| set.ends_with("/run/m/rsh")), "{:?}", set(&plan));
+        assert!(!plan.agent_is_ours, "{name}");
+    }
+}
+
+#[test]
+fn muster_is_the_agent_where_the_launcher_is_a_remote_shell() {
+    for (family, variables, ours) in [
+        (Family::Mpich, &[][..], true),
+        (Family::Mpich, &[("HYDRA_LAUNCHER", "rsh")], true),
+        (Family::Mpich, &[("HYDRA_LAUNCHER", "slurm")], false),
+        (Family::Mpich, &[("HYDRA_BOOTSTRAP", "manual")], false),
+        (Family::Mpich, &[("I_MPI_HYDRA_BOOTSTRAP", "slurm")], true),
+        (Family::IntelMpi, &[], true),
+        (Family::IntelMpi, &[("I_MPI_HYDRA_BOOTSTRAP", "ssh")], true),
+        (Family::IntelMpi, &[("I_MPI_HYDRA_BOOTSTRAP", "slurm")], false),
+        (Family::IntelMpi, &[("HYDRA_LAUNCHER", "slurm")], true),
+    ] {
+        let plan = build(&Request { env: env(variables), ..request(family) }).unwrap();
+        assert_eq!(plan.agent_is_ours, ours, "{family} {variables:?}");
     }
 }
 

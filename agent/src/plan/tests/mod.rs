@@ -37,13 +37,7 @@ fn request(family: Family) -> Request {
 }
 
 fn host(name: &str, slots: u32) -> PlanHost {
-    PlanHost {
-        name: name.into(),
-        slots,
-        slots_from: "hostfile".into(),
-        cpus: Some(8.0),
-        is_launcher: false,
-    }
+    PlanHost { name: name.into(), slots, slots_from: "hostfile".into(), cpus: Some(8.0) }
 }
 
 fn env(variables: &[(&str, &str)]) -> crate::config::env::Environment {

@@ -153,6 +153,28 @@ fn the_users_agent_is_kept_and_a_placeholder_is_not() {
 }
 
 #[test]
+fn muster_is_the_agent_where_nobody_set_another() {
+    for (family, name, value, ours) in [
+        (Family::OpenMpi4, "PRTE_MCA_plm_ssh_agent", "ssh", true),
+        (Family::OpenMpi4, "OMPI_MCA_plm_rsh_agent", "sh", true),
+        (Family::OpenMpi4, "OMPI_MCA_plm_rsh_agent", "kubexec.sh", false),
+        (Family::OpenMpi4, "OMPI_MCA_orte_rsh_agent", "kubexec.sh", false),
+        (Family::OpenMpi4, "OMPI_MCA_plm", "slurm", false),
+        (Family::OpenMpi4, "OMPI_MCA_plm", "^rsh", false),
+        (Family::OpenMpi4, "OMPI_MCA_plm", "^slurm,alps", true),
+        (Family::OpenMpi5, "PRTE_MCA_plm_ssh_agent", "ssh", false),
+        // Not kept but translated, and still not ours.
+        (Family::OpenMpi5, "OMPI_MCA_plm_rsh_agent", "kubexec.sh", false),
+        (Family::OpenMpi5, "PRTE_MCA_plm", "slurm,ssh", true),
+        (Family::OpenMpi5, "PRTE_MCA_plm", "slurm", false),
+        (Family::OpenMpi5, "OMPI_MCA_plm", "slurm", true),
+    ] {
+        let plan = build(&Request { env: env(&[(name, value)]), ..request(family) }).unwrap();
+        assert_eq!(plan.agent_is_ours, ours, "{family} {name}={value}");
+    }
+}
+
+#[test]
 fn words_for_the_users_shell_come_with_it() {
     let set = [("OMPI_MCA_plm_rsh_agent", "ssh"), ("OMPI_MCA_plm_rsh_args", "-p 2222")];
     let plan = build(&Request { env: env(&set), ..request(Family::OpenMpi5) }).unwrap();

@@ -11,7 +11,7 @@ fn of_job(dns: &DnsServer, hosts_file: &str) -> Resolver {
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     fs::write(&hosts, hosts_file).unwrap();
-    Resolver::from_conf(&pod(&[dns.address]), &hosts, Some("pi-launcher")).watching()
+    Resolver::new(Ok(pod(&[dns.address])), &hosts, Some("pi-launcher")).watching()
 }
 
 const KUBELETS: &str = "10.0.0.100 pi-launcher.pi.svc.cluster.local pi-launcher\n";
