@@ -5,9 +5,8 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use lab::{Cmd, Host, Install, MpiJob, Proc, Signal};
+use lab::{Cmd, Host, Install, MpiJob, Proc, ProcessInfo, Signal};
 use muster_tests::{Cluster, LONG, muster};
 
 /// Two workers with two ranks each, unless a test says otherwise.
@@ -178,9 +177,9 @@ fn a_reader_that_stalls_holds_up_no_end() {
         "{RANK} trap 'touch /tmp/told.$r; kill $!; exit 0' TERM; yes for ever & wait; wait"
     );
     for streams in ["", "2>&1"] {
-        let launch = stalled(&cluster.launcher, "launch", streams, &script);
+        let launch = stalled(&cluster.launcher, "launch --grace=2s", streams, &script);
         launch.signal(Signal::SIGTERM);
-        let status = launch.wait(Duration::from_secs(20)).unwrap();
+        let status = launch.wait(LONG).unwrap();
         assert_eq!(lab::code(status), 143, "{streams} {}", launch.tail());
         // What muster says itself is told where somebody reads.
         let said = launch.stderr_so_far();
@@ -204,8 +203,9 @@ fn a_reader_that_stalls_for_longer_than_a_worker_waits_costs_no_job() {
     let script = "i=0; while [ $i -lt 30000 ]; do echo line $i for a reader; i=$((i+1)); done & \
                   sleep 15; wait";
     let launch = stalled(&cluster.launcher, "-v launch", "2>&1", script);
+    let over = |found: &[ProcessInfo]| !found.iter().any(|info| info.cmdline == "sleep 15");
     for worker in &cluster.workers {
-        worker.wait_until_gone("sleep 15", LONG).unwrap();
+        worker.wait_for_processes("all that ranks wait for", LONG, over).unwrap();
     }
     cluster.launcher.run(Cmd::sh("echo go > /tmp/read"), LONG).unwrap();
     let status = launch.wait(LONG).unwrap();

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dispatch::{Dispatch, Expected};
 use super::engine::Engine;
-use super::event::{Ending, Event, Response, Stop, Timer};
+use super::event::{Cause, Ending, Event, Response, Stop, Timer};
 use super::fleet::Fleet;
 use super::journal::{Journal, State};
 use super::lines::{Lines, Oom};
@@ -206,7 +206,7 @@ pub async fn run(
             match response {
                 Response::Finish(ending) => {
                     acting.finish().await;
-                    if dispatch.is_told_to_stop() {
+                    if matches!(ending.cause, Some(Cause::Told(_))) {
                         lines.printer().hurry();
                     }
                     let last_words = print_the_rest(&mut lines, &mut events).await;
