@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use lab::{Cmd, Install, MpiJob};
+use lab::{Cmd, Host, Install, MpiJob, Proc, ProcessInfo, Signal};
 use muster_tests::{Cluster, LONG, muster};
 
 /// Two workers with two ranks each, unless a test says otherwise.
@@ -150,6 +150,69 @@ fn a_slow_reader_loses_nothing_and_none_ends_the_job() {
     for worker in &cluster.workers {
         worker.wait_until_gone("yes for ever", LONG).unwrap();
     }
+}
+
+/// A launch whose stdout, and what else is said here, goes into a pipe that nobody reads before `/tmp/read` can be
+/// read from. Given back once muster waits for that reader.
+fn stalled(host: &Host, flags: &str, streams: &str, script: &str) -> Proc {
+    let line = format!(
+        "cd /tmp; rm -f stalled read got all report; mkfifo stalled read; \
+         {{ read go < read; cat > got; mv got all; }} < stalled & \
+         exec {} {flags} --tag=short --report=/tmp/report -- sh -c \"$SCRIPT\" > stalled {streams}",
+        muster().display()
+    );
+    let launch = host.spawn(Cmd::sh(line).env("SCRIPT", script)).unwrap();
+    // The system call in which a thread waits, and its first argument: the descriptor.
+    let waits = "until grep -qsE '^[0-9]+ 0x1 ' $(grep -lsx printer /proc/[0-9]*/task/*/comm | \
+                 sed s/comm/syscall/) /dev/null; do sleep 0.1; done";
+    let output = host.run(Cmd::sh(waits).as_lab(), LONG).unwrap();
+    assert!(output.success(), "{output:?}");
+    launch
+}
+
+#[test]
+fn a_reader_that_stalls_holds_up_no_end() {
+    let cluster = cluster(Install::OpenMpi4);
+    let script = format!(
+        "{RANK} trap 'touch /tmp/told.$r; kill $!; exit 0' TERM; yes for ever & wait; wait"
+    );
+    for streams in ["", "2>&1"] {
+        let launch = stalled(&cluster.launcher, "launch --grace=2s", streams, &script);
+        launch.signal(Signal::SIGTERM);
+        let status = launch.wait(LONG).unwrap();
+        assert_eq!(lab::code(status), 143, "{streams} {}", launch.tail());
+        // What muster says itself is told where somebody reads.
+        let said = launch.stderr_so_far();
+        assert_eq!(said.contains("received SIGTERM"), streams.is_empty(), "{said}");
+        assert_eq!(said.contains("exit code 143"), streams.is_empty(), "{said}");
+        let report = cluster.launcher.run(Cmd::sh("cat /tmp/report"), LONG).unwrap().stdout;
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["code"], 143, "{report}");
+        // Every rank had its chance to write a checkpoint.
+        for (worker, ranks) in cluster.workers.iter().zip(["0 1", "2 3"]) {
+            let told = format!("cd /tmp && for r in {ranks}; do rm told.$r || exit 1; done");
+            assert!(worker.run(Cmd::sh(told), LONG).unwrap().success(), "{streams} {ranks}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_stalls_for_longer_than_a_worker_waits_costs_no_job() {
+    let job = MpiJob::new("pi", Install::OpenMpi4, 2).unwrap().slots(2);
+    let cluster = Cluster::start_with(&job, |spec| spec.env("MUSTER_HEARTBEAT", "1s"));
+    let script = "i=0; while [ $i -lt 30000 ]; do echo line $i for a reader; i=$((i+1)); done & \
+                  sleep 15; wait";
+    let launch = stalled(&cluster.launcher, "-v launch", "2>&1", script);
+    let over = |found: &[ProcessInfo]| !found.iter().any(|info| info.cmdline == "sleep 15");
+    for worker in &cluster.workers {
+        worker.wait_for_processes("all that ranks wait for", LONG, over).unwrap();
+    }
+    cluster.launcher.run(Cmd::sh("echo go > /tmp/read"), LONG).unwrap();
+    let status = launch.wait(LONG).unwrap();
+    let count = "cd /tmp && until [ -e all ]; do sleep 0.1; done; \
+                 grep -c '^.[0-3]. line [0-9]* for a reader$' all; tail -n 20 all >&2";
+    let output = cluster.launcher.run(Cmd::sh(count), LONG).unwrap();
+    assert_eq!((lab::code(status), &*output.stdout), (0, "120000\n"), "{}", output.stderr);
 }
 
 #[test]

@@ -7,14 +7,15 @@ use std::io::{IsTerminal as _, Write as _};
 
 use crate::exit::{Class, Explain};
 
+pub mod voice;
+
 /// Says something on stderr, in one write, so that it is not cut by the lines of ranks.
 pub fn say(words: &str) {
     let mut lines = String::new();
     for line in words.lines() {
         lines += &format!("muster: {line}\n");
     }
-    // Without a stderr there is nobody to tell.
-    let _ = std::io::stderr().write_all(lines.as_bytes());
+    voice::speak(lines.into_bytes());
 }
 
 /// Gives the data that was asked for on stdout. A reader that has gone had what it wanted.

@@ -52,8 +52,9 @@ pub(super) fn run(args: LaunchArgs) -> Result<u8, Failure> {
     match result {
         Ok(None) => Ok(Class::Ok.code()),
         Ok(Some(verdict)) => {
+            let code = close(&verdict, &files, &mut journal);
             tell(&verdict);
-            Ok(close(&verdict, &files, &mut journal))
+            Ok(code)
         }
         Err(failure) => {
             let stage = Some(StageFailure::from(failure.error() as &dyn crate::exit::Explain));

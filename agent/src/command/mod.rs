@@ -2,14 +2,16 @@
 //!
 //! Must not hold logic; what is more than calling the stages in order belongs to a stage.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{self, Command};
 use crate::exit::{Class, Failure, RuntimeError};
-use crate::text::{complain, say, verdict_line};
+use crate::text::{complain, say, verdict_line, voice};
 
 mod devices;
 mod explain;
@@ -27,7 +29,12 @@ mod worker;
 /// Runs muster with this process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().collect();
+    let code = run_words(std::env::args_os().collect());
+    wait_for_readers();
+    code
+}
+
+fn run_words(arguments: Vec<OsString>) -> ExitCode {
     if let Some(words) = rsh::as_agent(&arguments) {
         return rsh::run(words);
     }
@@ -128,7 +135,7 @@ fn log_to_stderr(verbose: u8) {
     });
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
+        .with_writer(|| voice::Log)
         // Told by eprintln!, which panics where nobody reads stderr any more.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
@@ -147,4 +154,29 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     let result = runtime.block_on(work);
     runtime.shutdown_timeout(LAST_LOOKS);
     result
+}
+
+/// Waits until somebody has read what was said last; a signal makes that short.
+fn wait_for_readers() {
+    if !voice::is_apart() {
+        return;
+    }
+    let came = async |kind| {
+        // Where it cannot be listened to, waiting would have no end.
+        if let Ok(mut signals) = signal(kind) {
+            signals.recv().await;
+        }
+    };
+    let stop = async {
+        tokio::select! {
+            () = came(SignalKind::terminate()) => {}
+            () = came(SignalKind::interrupt()) => {}
+            () = came(SignalKind::hangup()) => {}
+        }
+    };
+    // Where there is no runtime, nobody waits.
+    let _ = block_on(async {
+        voice::finish(stop).await;
+        Ok(())
+    });
 }

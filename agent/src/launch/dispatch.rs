@@ -130,12 +130,6 @@ impl Dispatch {
         }
     }
 
-    /// Whether somebody waits for the end.
-    #[must_use]
-    pub fn is_told_to_stop(&self) -> bool {
-        matches!(self.cause, Some(Cause::Told(_)))
-    }
-
     /// What follows from `event`, to be done in this order.
     #[must_use]
     pub fn handle(&mut self, event: Event) -> Vec<Response> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -241,25 +241,75 @@ impl Agent {
 
     /// Carries its input until it leaves.
     async fn input(&self, read: &mut OwnedReadHalf, mut to: Input<'_>) -> Left {
+        let mut hung_up = false;
         loop {
-            match read_frame(read).await {
-                Ok((Kind::Stdin, data)) => match &mut to {
-                    Input::Exec(stdin) => drop(stdin.write(Bytes::from(data)).await),
-                    Input::Pipe(pipe) => {
-                        if let Some(open) = pipe
-                            && open.write_all(&data).await.is_err()
-                        {
-                            *pipe = None;
-                        }
-                    }
-                },
-                Ok((Kind::StdinEnd, _)) => match &mut to {
-                    Input::Exec(stdin) => drop(stdin.eof().await),
-                    Input::Pipe(pipe) => *pipe = None,
-                },
+            let data = match read_frame(read).await {
+                Ok((Kind::Stdin, data)) => Some(data),
+                Ok((Kind::StdinEnd, _)) => None,
                 Ok((Kind::Stopped, _)) => return Left::Stopped,
                 Ok(_) | Err(_) => return Left::Vanished,
+            };
+            // Of one that has left, only the last word counts.
+            if hung_up {
+                continue;
             }
+            tokio::select! {
+                biased;
+                () = to.take(data) => {}
+                // A command that reads no input must not outlive its agent; ready for this is who has hung up.
+                _ = read.ready(Interest::PRIORITY) => hung_up = true,
+            }
+        }
+    }
+}
+
+impl Input<'_> {
+    /// Passes some input on, or its end; what nobody takes any more is dropped.
+    async fn take(&mut self, data: Option<Vec<u8>>) {
+        match (self, data) {
+            (Self::Exec(stdin), Some(data)) => drop(stdin.write(Bytes::from(data)).await),
+            (Self::Exec(stdin), None) => drop(stdin.eof().await),
+            (Self::Pipe(pipe), Some(data)) => {
+                if let Some(open) = pipe
+                    && open.write_all(&data).await.is_err()
+                {
+                    *pipe = None;
+                }
+            }
+            (Self::Pipe(pipe), None) => *pipe = None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::launch::socket::STOPPED;
+
+    #[tokio::test]
+    async fn an_agent_that_leaves_is_noticed_while_nobody_reads_its_input() {
+        for last in [&STOPPED[..], b""] {
+            let (engine, mut theirs) = UnixStream::pair().unwrap();
+            let (mut read, write) = engine.into_split();
+            let agent = Agent { write: Mutex::new(write) };
+            // More than a pipe takes, and less than a socket.
+            let (stdin, mut unread) = pipe::pipe().unwrap();
+            let data = vec![0; 100 * 1024];
+            let leaving = async {
+                write_frame(&mut theirs, Kind::Stdin, &data).await.unwrap();
+                // The engine is at the pipe.
+                unread.read_exact(&mut [0]).await.unwrap();
+                write_frame(&mut theirs, Kind::Stdin, b"more").await.unwrap();
+                theirs.write_all(last).await.unwrap();
+                drop(theirs);
+            };
+            let input = agent.input(&mut read, Input::Pipe(Some(stdin)));
+            let both = async { tokio::join!(input, leaving).0 };
+            let left = timeout(Duration::from_secs(60), both).await.unwrap();
+            assert_eq!(matches!(left, Left::Stopped), !last.is_empty());
         }
     }
 }

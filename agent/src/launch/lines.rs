@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::event::{Event, Stop};
 use super::fleet::Fleet;
@@ -138,8 +138,7 @@ impl Lines {
         for (index, (host, connection)) in fleet.connections().enumerate() {
             let (host, socket) = (host.clone(), socket.to_owned());
             opening.spawn(async move {
-                let channel = open_desk(&connection, &socket, window, pod_logs);
-                (index, host, timeout(OPENING, channel).await.ok().flatten())
+                (index, host, open_desk(&connection, &socket, window, pod_logs).await)
             });
         }
         for (index, host, channel) in opening.join_all().await {
@@ -165,13 +164,19 @@ impl Lines {
                         message
                     }
                 };
-                // What is not understood comes from another version or from nobody; either way it is
-                // over.
-                let Ok(Some(message)) = message else { return };
-                let FromDesk::Piece(piece) = message else { continue };
+                let piece = match message {
+                    Ok(Some(FromDesk::Piece(piece))) => piece,
+                    Ok(Some(FromDesk::Ready)) => continue,
+                    Ok(None) => return,
+                    Err(error) => {
+                        // From another version or from nobody; either way it is over.
+                        tracing::warn!(%error, "closing a channel of lines");
+                        return hang_up(&channel).await;
+                    }
+                };
                 pieces.fetch_add(1, Ordering::Relaxed);
                 if queue.send(Print::Piece(origin, piece)).await.is_err() {
-                    return;
+                    return hang_up(&channel).await;
                 }
             }
         });
@@ -213,9 +218,19 @@ impl Lines {
         Arc::clone(&self.printer)
     }
 
-    /// Resolves when all that ranks have written is printed, however slow its reader is. Nothing of
-    /// the job may run any more.
+    /// Resolves when all that ranks have written is printed, however slow its reader is, unless the printer
+    /// was told to hurry. Nothing of the job may run any more.
     pub async fn finish(&mut self) -> Printed {
+        let printer = self.printer();
+        let all = tokio::select! {
+            all = self.collect() => all,
+            () = printer.overdue() => false,
+        };
+        Printed { all, last_words: printer.flush().await }
+    }
+
+    /// Resolves when every host has sent all that it owed, or will not: whether it has.
+    async fn collect(&mut self) -> bool {
         let mut closing = JoinSet::new();
         for desk in self.desks.iter().filter(|desk| !*desk.lost.borrow()) {
             let sender = desk.sender.clone();
@@ -234,11 +249,10 @@ impl Lines {
             }
             while carriers.join_next().await.is_some() {}
         };
-        let all = tokio::select! {
+        tokio::select! {
             () = all => true,
             () = silence(&self.pieces, &printer) => false,
-        };
-        Printed { all, last_words: printer.flush().await }
+        }
     }
 }
 
@@ -256,15 +270,29 @@ async fn silence(pieces: &AtomicU64, printer: &Printer) {
     }
 }
 
+/// None where the host has no desk in time; nor may it have one later, to which nobody listens.
 async fn open_desk(
     connection: &Connection,
     socket: &str,
     window: usize,
     pod_log: bool,
 ) -> Option<LinesChannel> {
-    let mut channel = connection.lines().await.ok().flatten()?;
-    channel.open(socket, window, pod_log).await.ok()?;
-    matches!(channel.next().await, Ok(Some(FromDesk::Ready))).then_some(channel)
+    let deadline = Instant::now() + OPENING;
+    let mut channel = timeout_at(deadline, connection.lines()).await.ok()?.ok().flatten()?;
+    let opening = async {
+        channel.open(socket, window, pod_log).await.ok()?;
+        matches!(channel.next().await, Ok(Some(FromDesk::Ready))).then_some(())
+    };
+    if timeout_at(deadline, opening).await.ok().flatten().is_none() {
+        hang_up(&channel).await;
+        return None;
+    }
+    Some(channel)
+}
+
+async fn hang_up(channel: &LinesChannel) {
+    // A connection that does not take it is about to be given up.
+    let _ = timeout(OPENING, channel.desk().hang_up()).await;
 }
 
 /// The desk of this machine; none where it cannot have one.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::dispatch::{Dispatch, Expected};
 use super::engine::Engine;
-use super::event::{Ending, Event, Response, Stop, Timer};
+use super::event::{Cause, Ending, Event, Response, Stop, Timer};
 use super::fleet::Fleet;
 use super::journal::{Journal, State};
 use super::lines::{Lines, Oom};
@@ -41,7 +41,7 @@ use crate::relay::Report;
 use crate::relay::printer::LastWords;
 use crate::relay::roll::Roll;
 use crate::ssh::control::{Still, ToWorker};
-use crate::text::say;
+use crate::text::{say, voice};
 use crate::worker::ranks;
 
 /// Events that may wait for the loop.
@@ -78,6 +78,7 @@ impl Events {
             let events = sender.clone();
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
+                    voice::hurry();
                     if events.send(Event::Stop(stop)).await.is_err() {
                         return;
                     }
@@ -90,6 +91,7 @@ impl Events {
         tokio::spawn(async move {
             // Where it cannot be watched, the kernel's SIGTERM still tells.
             if guarded.parent_gone().await.is_ok() {
+                voice::hurry();
                 let _ = events.send(Event::ParentGone).await;
             }
         });
@@ -153,6 +155,8 @@ pub async fn run(
 ) -> Result<Over, Failure> {
     let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, gpus, heartbeat, reaper } =
         launch;
+    // A reader that stalls must hold up no loop: workers would take this launcher for lost.
+    voice::apart();
     let (oom, own) = (Oom::count(), (gpus, &reaper));
     let mut lines = Lines::open(&fleet, &rank_socket, pod_logs, own, &oom, &events.sender).await?;
     if !lines.without.is_empty() {
@@ -202,7 +206,7 @@ pub async fn run(
             match response {
                 Response::Finish(ending) => {
                     acting.finish().await;
-                    if dispatch.is_told_to_stop() {
+                    if matches!(ending.cause, Some(Cause::Told(_))) {
                         lines.printer().hurry();
                     }
                     let last_words = print_the_rest(&mut lines, &mut events).await;

@@ -85,13 +85,15 @@ impl<'f> Shared<'f> {
             lock.l_type = kind as libc::c_short;
         }
         loop {
+            // Who is in haste waits for nobody: whoever has the lock may be waiting for the same reader.
+            let hurried = hurry.left().is_some();
+            let how = if hurried { libc::F_SETLK } else { libc::F_SETLKW };
             // SAFETY: the descriptor is open while borrowed, and the kernel only reads the struct.
-            let result =
-                unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_SETLKW, &raw const lock) };
+            let result = unsafe { libc::fcntl(self.fd.as_raw_fd(), how, &raw const lock) };
             if result == 0 {
                 return true;
             }
-            if Errno::last() != Errno::EINTR || hurry.left().is_some() {
+            if hurried || Errno::last() != Errno::EINTR {
                 return false;
             }
         }
@@ -101,7 +103,7 @@ impl<'f> Shared<'f> {
 /// Writes in pieces that do not block, so that the deadline is noticed.
 fn write_hurried(fd: BorrowedFd<'_>, mut bytes: &[u8], hurry: &mut Hurry<'_>) -> io::Result<()> {
     while !bytes.is_empty() {
-        writable(fd, hurry.left())?;
+        writable(fd, hurry)?;
         match nix::unistd::write(fd, &bytes[..bytes.len().min(PIPE_BUF)]) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::EINTR | Errno::EAGAIN) => {}
@@ -127,7 +129,7 @@ pub fn write_slices(
         match nix::sys::uio::writev(fd, slices) {
             Ok(written) => IoSlice::advance_slices(&mut slices, written),
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => writable(fd, hurry.left())?,
+            Err(Errno::EAGAIN) => writable(fd, hurry)?,
             Err(error) => return Err(error.into()),
         }
     }
@@ -142,16 +144,19 @@ pub fn write_within(fd: BorrowedFd<'_>, bytes: &[u8], limit: Duration) -> io::Re
     write_hurried(fd, bytes, &mut Hurry::new(&AtomicBool::new(true), limit))
 }
 
-/// Waits until the descriptor can be written to. A signal ends the wait early, without an error.
-fn writable(fd: BorrowedFd<'_>, left: Option<Duration>) -> io::Result<()> {
-    let timeout = match left {
-        Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
-        Some(left) => PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-        None => PollTimeout::NONE,
-    };
-    match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], timeout) {
-        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
+/// Waits until the descriptor can be written to.
+fn writable(fd: BorrowedFd<'_>, hurry: &mut Hurry<'_>) -> io::Result<()> {
+    loop {
+        let timeout = match hurry.left() {
+            Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
+            Some(left) => PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)], timeout) {
+            // Not writable yet: a write would block for as long as the reader likes.
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }

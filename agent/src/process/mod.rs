@@ -9,6 +9,7 @@ pub mod carry;
 pub mod disposition;
 pub mod end;
 pub mod guard;
+pub mod interrupt;
 pub mod limits;
 pub mod pidfd;
 pub mod ranks;

@@ -36,6 +36,9 @@ const ADOPTION: Duration = Duration::from_millis(300);
 /// Bytes read at once of a hello.
 const FIRST: usize = 16 * 1024;
 
+/// Descriptors that can come at once (SCM_MAX_FD of the kernel).
+const MOST_AT_ONCE: usize = 253;
+
 /// Connections of a host at a time: two a rank.
 const MOST: usize = 8192;
 
@@ -130,7 +133,8 @@ async fn receive(stream: &UnixStream, pipes: &mut Vec<OwnedFd>) -> io::Result<Ve
     let mut bytes = vec![0; FIRST];
     let read = stream
         .async_io(Interest::READABLE, || {
-            let mut space = nix::cmsg_space!([RawFd; 2]);
+            // Of what does not fit, the kernel would leave some open that we never hear of.
+            let mut space = nix::cmsg_space!([RawFd; MOST_AT_ONCE]);
             let mut slices = [IoSliceMut::new(&mut bytes)];
             let (fd, flags) = (stream.as_raw_fd(), MsgFlags::MSG_CMSG_CLOEXEC);
             let message = recvmsg::<()>(fd, &mut slices, Some(&mut space), flags)?;
@@ -206,4 +210,32 @@ async fn adopted(program: i32, outlets: &Outlets) -> Option<Ended> {
         stderr: String::new(),
         elastic: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{ControlMessage, sendmsg};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::unix::pipe;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hello_with_too_many_descriptors_leaves_none_open() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (sender, mut unread) = pipe::pipe().unwrap();
+        let sent = [sender.into_blocking_fd().unwrap()];
+        let fds = [sent[0].as_raw_fd(); 3];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let hello = [std::io::IoSlice::new(b"hello")];
+        sendmsg::<()>(theirs.as_raw_fd(), &hello, &rights, MsgFlags::empty(), None).unwrap();
+        drop(sent);
+        let mut pipes = Vec::new();
+        assert_eq!(receive(&ours, &mut pipes).await.unwrap(), b"hello");
+        assert_eq!(pipes.len(), 3);
+        drop(pipes);
+        // At its end when nobody has the other end open.
+        let end = timeout(HELLO_LIMIT, unread.read(&mut [0])).await.unwrap();
+        assert_eq!(end.unwrap(), 0);
+    }
 }

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nix::fcntl::{FcntlArg, fcntl};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, interval, sleep_until};
 
 use super::{Origin, Part, Piece, Source};
 use crate::output::stream::{Hurry, Shared};
 use crate::output::tag::Tagger;
 use crate::output::tail::Tail;
 use crate::output::{Identity, Stream};
+use crate::process::interrupt::Interruptible;
 use crate::rank::protocol::{Frame, Kind, read_payload};
 use crate::text::say;
 
@@ -38,6 +40,13 @@ const PIPE: i32 = 256 * 1024;
 
 /// What a slow reader gets once somebody wants an end.
 const HASTE: Duration = Duration::from_secs(2);
+
+/// What is given beyond that to whoever sends lines, and then to the thread that prints them.
+const OVERDUE: Duration = Duration::from_millis(500);
+const STUCK: Duration = Duration::from_secs(1);
+
+/// Between two attempts to end a write that blocks.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Something for the printer.
 #[derive(Debug)]
@@ -66,6 +75,9 @@ pub struct LastWords {
 pub struct Printer {
     queue: mpsc::Sender<Print>,
     hurried: Arc<AtomicBool>,
+    /// Since when.
+    asked: watch::Sender<Option<Instant>>,
+    thread: Arc<Interruptible>,
 }
 
 /// The printer's thread could not be started.
@@ -93,9 +105,9 @@ impl Printer {
         let hurried = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&hurried);
         let print = move || Printing::new(&asked, Box::new(deaf)).run(inbox);
-        let builder = std::thread::Builder::new().name("printer".into());
-        builder.spawn(print).map_err(PrinterError)?;
-        Ok(Self { queue, hurried })
+        let thread = Interruptible::spawn("printer", print).map_err(PrinterError)?;
+        let asked = watch::Sender::new(None);
+        Ok(Self { queue, hurried, asked, thread: Arc::new(thread) })
     }
 
     /// Where to send what is to be printed.
@@ -104,9 +116,32 @@ impl Printer {
         self.queue.clone()
     }
 
-    /// From now on, all that is left to be printed may take two seconds and no more.
+    /// From now on, all that is left to be printed may take two seconds and no more. Needs a runtime.
     pub fn hurry(&self) {
-        self.hurried.store(true, Ordering::Relaxed);
+        if self.hurried.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.asked.send_replace(Some(Instant::now()));
+        let thread = Arc::clone(&self.thread);
+        tokio::spawn(async move {
+            let mut again = interval(AGAIN);
+            while !thread.is_finished() {
+                again.tick().await;
+                thread.interrupt();
+            }
+        });
+    }
+
+    /// Resolves when it was told to hurry and the time for that is over.
+    pub async fn overdue(&self) {
+        self.late(OVERDUE).await;
+    }
+
+    async fn late(&self, beyond: Duration) {
+        let mut asked = self.asked.subscribe();
+        // The sender lives in self, so waiting cannot fail.
+        let since = asked.wait_for(Option::is_some).await.ok().and_then(|since| *since);
+        sleep_until(since.unwrap_or_else(Instant::now) + HASTE + beyond).await;
     }
 
     /// Whether something waits for the reader of stdout or stderr.
@@ -115,14 +150,21 @@ impl Printer {
         self.queue.capacity() < self.queue.max_capacity()
     }
 
-    /// Resolves when everything that was sent before is printed, with the last words of ranks.
+    /// Resolves when everything that was sent before is printed, with the last words of ranks; with none where
+    /// it is in haste and stuck.
     pub async fn flush(&self) -> Vec<LastWords> {
         let (told, printed) = oneshot::channel();
-        if self.queue.send(Print::Flush(told)).await.is_err() {
-            return Vec::new();
+        let all = async {
+            if self.queue.send(Print::Flush(told)).await.is_err() {
+                return Vec::new();
+            }
+            // A thread that panicked has said so.
+            printed.await.unwrap_or_default()
+        };
+        tokio::select! {
+            last_words = all => last_words,
+            () = self.late(STUCK) => Vec::new(),
         }
-        // A thread that panicked has said so.
-        printed.await.unwrap_or_default()
     }
 }
 

@@ -34,6 +34,13 @@ impl DeskSender {
         self.tell(&ToDesk::Close).await
     }
 
+    /// Closes the channel, and with it the desk: dropping both halves would leave it open, and ranks would
+    /// wait for grants that never come.
+    pub async fn hang_up(&self) {
+        // A connection that is gone has closed it already.
+        let _ = self.0.close().await;
+    }
+
     async fn tell(&self, message: &ToDesk) -> Result<(), ChannelError> {
         Ok(self.0.data_bytes(control::encode(message)?).await?)
     }

@@ -3,12 +3,15 @@
 //!
 //! Must not signal or judge; what is seen is reported.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::process::ranks::Rank;
 use crate::process::{ranks, resident};
 use crate::ssh::control::RankSeen;
 
@@ -30,8 +33,11 @@ pub async fn watch<T>(
 ) {
     let mut last: Vec<RankSeen> = Vec::new();
     let mut pause = LOOKS.0;
+    let mut look = Look::default();
+    let us = nix::unistd::getpid().as_raw();
     loop {
-        let now = look(&last).await;
+        let now = look.begin(move || ranks::running(Path::new("/proc"), us)).end(LOOK_LIMIT).await;
+        let now = now.map_or_else(|| last.clone(), |running| seen(&running));
         if now != last {
             if listener.send(report(now.clone())).await.is_err() {
                 return;
@@ -53,15 +59,62 @@ pub async fn watch<T>(
     }
 }
 
-/// The ranks that run now, in ascending order; those of the last look where this one fails.
-async fn look(last: &[RankSeen]) -> Vec<RankSeen> {
-    let us = nix::unistd::getpid().as_raw();
-    // Reading an environment can block as long as a driver holds the process's memory.
-    let running = tokio::task::spawn_blocking(move || ranks::running(Path::new("/proc"), us));
-    let Ok(Ok(Ok(running))) = timeout(LOOK_LIMIT, running).await else { return last.to_vec() };
+fn seen(running: &[Rank]) -> Vec<RankSeen> {
     running
-        .into_iter()
+        .iter()
         .take(MAX_RANKS)
         .map(|rank| RankSeen { rank: rank.place.rank, size: rank.place.size, pid: rank.pid })
         .collect()
+}
+
+/// The look that has not come back yet. Reading an environment can block as long as a driver holds the
+/// process's memory, so there is never more than one thread that does.
+#[derive(Default)]
+struct Look(Option<JoinHandle<io::Result<Vec<Rank>>>>);
+
+impl Look {
+    /// Begins one, unless the last is still under way.
+    fn begin(
+        &mut self,
+        look: impl FnOnce() -> io::Result<Vec<Rank>> + Send + 'static,
+    ) -> &mut Self {
+        self.0.get_or_insert_with(|| tokio::task::spawn_blocking(look));
+        self
+    }
+
+    /// The ranks that run, in ascending order; none where it fails or takes longer.
+    async fn end(&mut self, limit: Duration) -> Option<Vec<Rank>> {
+        let seen = timeout(limit, self.0.as_mut()?).await.ok()?;
+        self.0 = None;
+        seen.ok()?.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_the_only_one() {
+        let moment = Duration::from_millis(1);
+        let (driver, hung) = sync_channel::<()>(0);
+        let mut look = Look::default();
+        let first = move || {
+            // Until the driver lets go.
+            let _ = hung.recv();
+            Err(io::ErrorKind::NotFound.into())
+        };
+        assert_eq!(look.begin(first).end(moment).await.map(|ranks| ranks.len()), None);
+        for _ in 0..3 {
+            let second = || panic!("the first is under way");
+            assert_eq!(look.begin(second).end(moment).await.map(|ranks| ranks.len()), None);
+        }
+        drop(driver);
+        // What the first was to say, and then room for another.
+        assert!(look.end(Duration::from_secs(60)).await.is_none());
+        let third = look.begin(|| Ok(Vec::new())).end(Duration::from_secs(60)).await;
+        assert_eq!(third.map(|ranks| ranks.len()), Some(0));
+    }
 }

@@ -23,7 +23,7 @@ use crate::process::scope::Scope;
 use crate::ssh::access::Access;
 use crate::ssh::control::Hello;
 use crate::ssh::keys::JobKey;
-use crate::text::say;
+use crate::text::{say, voice};
 use crate::worker::pid_file::PidFile;
 use crate::worker::server::{self, Needs};
 
@@ -80,15 +80,18 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
         background.serves();
     }
 
+    // A log that nobody takes must hold up no connection.
+    voice::apart();
     let told = stop.next().await;
+    voice::hurry();
     let Some(signal) = told else {
         // Killed is not told: the launchers see the connection end, and take this worker for lost.
         say("the parent process was killed");
         end_unanswering();
         return Ok(Class::Terminated);
     };
-    say(&format!("received {signal}; commands have {} s to end", grace.as_secs()));
     worker.announce_stop();
+    say(&format!("received {signal}; commands have {} s to end", grace.as_secs()));
     let connections = accepting.join_all().await;
     let everything = end(Scope::all_descendants(), grace);
     tokio::select! {
@@ -117,7 +120,11 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
 fn end_unanswering() {
     let ending = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map(|runtime| runtime.block_on(end(Scope::all_descendants(), Duration::ZERO)))
+        runtime.map(|runtime| {
+            let _ = runtime.block_on(end(Scope::all_descendants(), Duration::ZERO));
+            // A look at a process in a hung driver may never come back.
+            runtime.shutdown_background();
+        })
     };
     // What it could not end, whoever took the parent's place has to.
     let _ = std::thread::spawn(ending).join();
