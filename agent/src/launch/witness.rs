@@ -225,7 +225,7 @@ impl Witness {
             Some(Cause::Misplaced(words)) => {
                 facts.stage = Some(StageFailure {
                     class: Class::Placement,
-                    words: format!("place the ranks as planned: {words}"),
+                    words: format!("place the ranks: {words}"),
                     hint: None,
                 });
             }

@@ -160,3 +160,32 @@ fn writable(fd: BorrowedFd<'_>, hurry: &mut Hurry<'_>) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::process::interrupt::Interruptible;
+
+    #[test]
+    fn a_write_that_blocks_already_notices_haste() {
+        static ASKED: AtomicBool = AtomicBool::new(false);
+        let (_unread, pipe) = nix::unistd::pipe().unwrap();
+        let (sender, result) = channel();
+        let thread = Interruptible::spawn("writer", move || {
+            let mut hurry = Hurry::new(&ASKED, Duration::from_millis(1));
+            sender.send(Shared::new(pipe.as_fd()).write_all(&[0; 1 << 20], &mut hurry)).unwrap();
+        });
+        let thread = thread.unwrap();
+        let moment = Duration::from_millis(20);
+        assert!(result.recv_timeout(moment).is_err(), "nobody asked yet");
+        ASKED.store(true, Relaxed);
+        let mut tries = 0..500;
+        let result = tries.find_map(|_| {
+            thread.interrupt();
+            result.recv_timeout(moment).ok()
+        });
+        assert_eq!(result.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}
