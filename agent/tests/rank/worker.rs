@@ -86,7 +86,7 @@ fn the_worker_hears_everything() {
 fn stranger(name: &str) -> UnixListener {
     let address = SocketAddr::from_abstract_name(name).unwrap();
     let listen = move || {
-        // The system call, which changes this thread alone.
+        // SAFETY: numbers alone are passed. The system call itself, which changes this thread alone.
         let result = unsafe { nix::libc::syscall(nix::libc::SYS_setresuid, -1, 65534, -1) };
         assert_eq!(result, 0, "needs root");
         UnixListener::bind_addr(&address).unwrap()
