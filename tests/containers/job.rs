@@ -36,7 +36,7 @@ fn endings(install: Install) {
     assert_eq!(output.code(), 83, "{output:?}");
     assert!(said.contains("on pi-worker-1 was killed by the kernel's OOM killer"), "{said}");
     assert!(
-        said.contains("1 kills counted; the memory limit was 600.0 MiB, the most in use "),
+        said.contains("1 kills counted; the memory limit was 600 MiB, the most in use "),
         "{said}"
     );
     let message = launcher.termination_message();
