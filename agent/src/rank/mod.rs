@@ -105,6 +105,8 @@ pub fn run(
     words: &[OsString],
     env: &Environment,
 ) -> Result<Finished, Failure> {
+    // What read the flags counts no more.
+    resident::drop_startup_code();
     let identity = identity::find(env, &hostname());
     if identity.is_none() {
         say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
