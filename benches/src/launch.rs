@@ -10,7 +10,7 @@ use crate::at_once::ELAPSED;
 use crate::measure::{Turn, ratio, rounds, typical};
 use crate::plot::{Curve, Panel, draw};
 use crate::rivals::Ssh;
-use crate::site::Site;
+use crate::site::{ATTEMPTS, LIMIT, Site};
 use crate::{Common, Result};
 
 /// Flags of `bench launch`.
@@ -48,6 +48,9 @@ enum Way {
     Openssh(Ssh),
 }
 
+/// The turn of a rival that hung each time.
+const NEVER: Turn = Turn { wall: f64::INFINITY, cpu: f64::NAN };
+
 impl Way {
     const ALL: [Self; 5] = [
         Self::Floor,
@@ -75,7 +78,12 @@ impl Way {
             }
             Self::Openssh(ssh) => site.mpirun("/usr/bin/ssh", ssh.options(), &run),
         };
-        let (mut turn, output) = site.turn(&site.on_first(hosts, cmd))?;
+        let cmd = site.on_first(hosts, cmd);
+        let ended = match self {
+            Self::Openssh(_) => site.try_turn(&cmd)?,
+            Self::Floor | Self::Kept | Self::Launch => Some(site.turn(&cmd)?),
+        };
+        let Some((mut turn, output)) = ended else { return Ok(NEVER) };
         let ran = output.stdout.matches("pi-worker-").count();
         // A tagged line has the name twice.
         if ran != hosts && ran != 2 * hosts {
@@ -114,6 +122,17 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
             let turns = rounds(&Way::ALL, args.common.rounds(5), |way| way.turn(&site, hosts))?;
             for ((way, own), curve) in Way::ALL.iter().zip(&turns).zip(&mut curves) {
                 let wall = |turn: &Turn| turn.wall;
+                if typical(own, wall).is_infinite() {
+                    let limit = LIMIT.as_secs();
+                    let never = format!("never within {limit} s, {ATTEMPTS} times");
+                    writeln!(
+                        text,
+                        "| {} | {hosts} | {} | {never} | | | |",
+                        install.name(),
+                        way.name()
+                    )?;
+                    continue;
+                }
                 curve.points.push((hosts as f64, typical(own, wall)));
                 writeln!(
                     text,

@@ -15,7 +15,7 @@ use crate::rivals::{DROPBEAR, FAST, STOCK, Ssh};
 use crate::{Common, Result, floor, own_path};
 
 /// No turn takes longer, unless it hangs.
-const LIMIT: Duration = Duration::from_secs(45);
+pub(crate) const LIMIT: Duration = Duration::from_secs(45);
 
 /// For a host to start, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const START: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Turns of which each may hang before a contender is given up.
-const ATTEMPTS: usize = 4;
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// Parts of the command lines of what a hung mpirun leaves on workers.
 const DAEMONS: [&str; 4] = ["orted", "prted", "hydra_", " generate "];
@@ -181,6 +181,12 @@ impl Site {
     /// Runs a command that ends with [`ELAPSED`] on the launcher. One that hangs, as some MPIs do now and
     /// then, is ended and tried again.
     pub(crate) fn turn(&self, cmd: &Cmd) -> Result<(Turn, Output)> {
+        let turn = self.try_turn(cmd)?;
+        turn.ok_or_else(|| format!("{cmd:?}: hung {ATTEMPTS} times").into())
+    }
+
+    /// The same; none where it hangs each time.
+    pub(crate) fn try_turn(&self, cmd: &Cmd) -> Result<Option<(Turn, Output)>> {
         for _ in 0..ATTEMPTS {
             let before = self.cpu()?;
             match self.launcher.run(cmd.clone(), LIMIT) {
@@ -191,7 +197,7 @@ impl Site {
                         return Err(format!("{cmd:?}: {output:?}").into());
                     };
                     let cpu = (self.settled()? - before).as_secs_f64();
-                    return Ok((Turn { wall: wall.parse()?, cpu }, output));
+                    return Ok(Some((Turn { wall: wall.parse()?, cpu }, output)));
                 }
                 Err(LabError::Deadline { .. }) => {
                     self.hung.set(self.hung.get() + 1);
@@ -204,7 +210,7 @@ impl Site {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(format!("{cmd:?}: hung {ATTEMPTS} times").into())
+        Ok(None)
     }
 
     /// CPU time of all hosts so far.
