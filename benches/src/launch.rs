@@ -3,6 +3,7 @@
 //! Must not measure a job: the ranks end at once.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use lab::{FileSpec, Install};
 
@@ -10,7 +11,7 @@ use crate::at_once::ELAPSED;
 use crate::measure::{Turn, ratio, rounds, typical};
 use crate::plot::{Curve, Panel, draw};
 use crate::rivals::Ssh;
-use crate::site::{ATTEMPTS, LIMIT, Site};
+use crate::site::{ATTEMPTS, Site};
 use crate::{Common, Result};
 
 /// Flags of `bench launch`.
@@ -48,7 +49,10 @@ enum Way {
     Openssh(Ssh),
 }
 
-/// The turn of a rival that hung each time.
+/// Several times what the slowest turn takes with 64 hosts.
+const LIMIT: Duration = Duration::from_secs(25);
+
+/// A turn that hung each time, as Open MPI 5 does with a program as short as `hostname`, whatever starts it.
 const NEVER: Turn = Turn { wall: f64::INFINITY, cpu: f64::NAN };
 
 impl Way {
@@ -79,11 +83,7 @@ impl Way {
             Self::Openssh(ssh) => site.mpirun("/usr/bin/ssh", ssh.options(), &run),
         };
         let cmd = site.on_first(hosts, cmd);
-        let ended = match self {
-            Self::Openssh(_) => site.try_turn(&cmd)?,
-            Self::Floor | Self::Kept | Self::Launch => Some(site.turn(&cmd)?),
-        };
-        let Some((mut turn, output)) = ended else { return Ok(NEVER) };
+        let Some((mut turn, output)) = site.try_turn(&cmd, LIMIT)? else { return Ok(NEVER) };
         let ran = output.stdout.matches("pi-worker-").count();
         // A tagged line has the name twice.
         if ran != hosts && ran != 2 * hosts {
@@ -134,13 +134,17 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
                     continue;
                 }
                 curve.points.push((hosts as f64, typical(own, wall)));
+                let of_floor = match ratio(own, &turns[0], wall) * 100.0 {
+                    // Of a floor that never ended.
+                    0.0 => String::new(),
+                    percent => format!("{percent:.0} %"),
+                };
                 writeln!(
                     text,
-                    "| {} | {hosts} | {} | {:.3} | {:.0} % | {:.1} | {:.2} |",
+                    "| {} | {hosts} | {} | {:.3} | {of_floor} | {:.1} | {:.2} |",
                     install.name(),
                     way.name(),
                     typical(own, wall),
-                    ratio(own, &turns[0], wall) * 100.0,
                     ratio(own, &turns[2], wall),
                     typical(own, |turn| turn.cpu),
                 )?;

@@ -15,7 +15,7 @@ use crate::rivals::{DROPBEAR, FAST, STOCK, Ssh};
 use crate::{Common, Result, floor, own_path};
 
 /// No turn takes longer, unless it hangs.
-pub(crate) const LIMIT: Duration = Duration::from_secs(45);
+const LIMIT: Duration = Duration::from_secs(45);
 
 /// For a host to start, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -24,7 +24,7 @@ const START: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Turns of which each may hang before a contender is given up.
-pub(crate) const ATTEMPTS: usize = 3;
+pub(crate) const ATTEMPTS: usize = 2;
 
 /// Parts of the command lines of what a hung mpirun leaves on workers.
 const DAEMONS: [&str; 4] = ["orted", "prted", "hydra_", " generate "];
@@ -174,22 +174,24 @@ impl Site {
             Install::IntelMpi => cmd
                 .env("I_MPI_HYDRA_BOOTSTRAP_EXEC", agent)
                 .env("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", options)
-                .env("I_MPI_HYDRA_IFACE", "eth0"),
+                .env("I_MPI_HYDRA_IFACE", "eth0")
+                // Beyond 16 hosts workers would start others, to which they have no way.
+                .env("I_MPI_HYDRA_BRANCH_COUNT", "0"),
         }
     }
 
     /// Runs a command that ends with [`ELAPSED`] on the launcher. One that hangs, as some MPIs do now and
     /// then, is ended and tried again.
     pub(crate) fn turn(&self, cmd: &Cmd) -> Result<(Turn, Output)> {
-        let turn = self.try_turn(cmd)?;
+        let turn = self.try_turn(cmd, LIMIT)?;
         turn.ok_or_else(|| format!("{cmd:?}: hung {ATTEMPTS} times").into())
     }
 
-    /// The same; none where it hangs each time.
-    pub(crate) fn try_turn(&self, cmd: &Cmd) -> Result<Option<(Turn, Output)>> {
+    /// The same; none where it takes longer each time.
+    pub(crate) fn try_turn(&self, cmd: &Cmd, limit: Duration) -> Result<Option<(Turn, Output)>> {
         for _ in 0..ATTEMPTS {
             let before = self.cpu()?;
-            match self.launcher.run(cmd.clone(), LIMIT) {
+            match self.launcher.run(cmd.clone(), limit) {
                 Ok(output) => {
                     let wall =
                         output.stderr.lines().rev().find_map(|line| line.strip_prefix(ELAPSED));
