@@ -8,7 +8,6 @@ use std::num::NonZeroU32;
 use super::PlanHost;
 use super::error::PlanError;
 use crate::ids::HostName;
-use crate::text::listed;
 
 /// What `slots_from` says of a number that the hostfile gave.
 pub const FROM_HOSTFILE: &str = "hostfile";
@@ -70,8 +69,10 @@ pub fn words(hosts: &[PlanHost]) -> String {
             [..] => format!("{slots} on each of {} hosts ({slots_from})", names.len()),
         }
     };
-    let told: Vec<String> = groups.iter().map(group).collect();
-    format!("{} slots: {}", total(hosts), listed(&told, GROUPS))
+    let told: Vec<String> = groups.iter().take(GROUPS).map(group).collect();
+    let rest: usize = groups.iter().skip(GROUPS).map(|(_, names)| names.len()).sum();
+    let more = if rest > 0 { format!(" and {rest} more hosts") } else { String::new() };
+    format!("{} slots: {}{more}", total(hosts), told.join(", "))
 }
 
 /// The slots of all hosts.
@@ -171,7 +172,12 @@ mod tests {
         );
         assert_eq!(words(&hosts(&[8; 300])), "2400 slots: 8 on each of 300 hosts (hostfile)");
         let many: Vec<u32> = (1..=20).collect();
-        assert!(words(&hosts(&many)).ends_with("8 on w7 (hostfile) and 12 more"));
+        assert!(words(&hosts(&many)).ends_with("8 on w7 (hostfile) and 12 more hosts"));
+        // Hosts are counted, not their groups.
+        let pairs: Vec<u32> = (1..=10).flat_map(|slots| [slots, slots]).collect();
+        assert!(
+            words(&hosts(&pairs)).ends_with("8 on each of w14, w15 (hostfile) and 4 more hosts")
+        );
     }
 
     #[test]
