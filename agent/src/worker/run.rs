@@ -126,8 +126,8 @@ fn end_unanswering() {
             runtime.shutdown_background();
         })
     };
-    // What it could not end, whoever took the parent's place has to.
-    let _ = std::thread::spawn(ending).join();
+    // What it could not end, or where there is no room for a thread, whoever took the parent's place has to.
+    let _ = std::thread::Builder::new().spawn(ending).map(std::thread::JoinHandle::join);
 }
 
 fn ready_line(bound: &[String], config: &Config) -> String {
