@@ -11,7 +11,7 @@ use crate::at_once::ELAPSED;
 use crate::measure::{Turn, ratio, rounds, typical};
 use crate::plot::{Curve, Panel, draw};
 use crate::rivals::Ssh;
-use crate::site::{ATTEMPTS, Site};
+use crate::site::Site;
 use crate::{Common, Result};
 
 /// Flags of `bench launch`.
@@ -52,6 +52,9 @@ enum Way {
 /// Several times what the slowest turn takes with 64 hosts.
 const LIMIT: Duration = Duration::from_secs(25);
 
+/// Turns of which each may hang before a row says so.
+const ATTEMPTS: usize = 2;
+
 /// A turn that hung each time, as Open MPI 5 does with a program as short as `hostname`, whatever starts it.
 const NEVER: Turn = Turn { wall: f64::INFINITY, cpu: f64::NAN };
 
@@ -83,7 +86,9 @@ impl Way {
             Self::Openssh(ssh) => site.mpirun("/usr/bin/ssh", ssh.options(), &run),
         };
         let cmd = site.on_first(hosts, cmd);
-        let Some((mut turn, output)) = site.try_turn(&cmd, LIMIT)? else { return Ok(NEVER) };
+        let Some((mut turn, output)) = site.try_turn(&cmd, LIMIT, ATTEMPTS)? else {
+            return Ok(NEVER);
+        };
         let ran = output.stdout.matches("pi-worker-").count();
         // A tagged line has the name twice.
         if ran != hosts && ran != 2 * hosts {

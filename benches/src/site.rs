@@ -24,7 +24,7 @@ const START: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Turns of which each may hang before a contender is given up.
-pub(crate) const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 4;
 
 /// Parts of the command lines of what a hung mpirun leaves on workers.
 const DAEMONS: [&str; 4] = ["orted", "prted", "hydra_", " generate "];
@@ -183,13 +183,18 @@ impl Site {
     /// Runs a command that ends with [`ELAPSED`] on the launcher. One that hangs, as some MPIs do now and
     /// then, is ended and tried again.
     pub(crate) fn turn(&self, cmd: &Cmd) -> Result<(Turn, Output)> {
-        let turn = self.try_turn(cmd, LIMIT)?;
+        let turn = self.try_turn(cmd, LIMIT, ATTEMPTS)?;
         turn.ok_or_else(|| format!("{cmd:?}: hung {ATTEMPTS} times").into())
     }
 
-    /// The same; none where it takes longer each time.
-    pub(crate) fn try_turn(&self, cmd: &Cmd, limit: Duration) -> Result<Option<(Turn, Output)>> {
-        for _ in 0..ATTEMPTS {
+    /// The same; none where it takes longer than `limit` in each of the attempts.
+    pub(crate) fn try_turn(
+        &self,
+        cmd: &Cmd,
+        limit: Duration,
+        attempts: usize,
+    ) -> Result<Option<(Turn, Output)>> {
+        for _ in 0..attempts {
             let before = self.cpu()?;
             match self.launcher.run(cmd.clone(), limit) {
                 Ok(output) => {
