@@ -229,6 +229,19 @@ fn another_port_user_key_or_host_is_not_that_of_the_launch() {
 }
 
 #[test]
+fn who_is_told_to_stop_says_so() {
+    let pair = Pair::start(KeyKind::EcdsaP521);
+    let line = format!("exec {} rsh w0.pi 'echo up; exec sleep 1000'", muster().display());
+    let client = pair.client.spawn(Cmd::sh(line)).unwrap();
+    client.wait_for_line("up", LONG).unwrap();
+    client.signal(Signal::SIGTERM);
+    let output = client.output(LONG).unwrap();
+    assert_eq!(output.code(), 255, "{output:?}");
+    let words = "muster: rsh: failed to run the command to its end: a signal told to stop\n";
+    assert_eq!(output.stderr, words);
+}
+
+#[test]
 fn a_peer_that_leaves_takes_its_command_along() {
     let pair = Pair::start(KeyKind::EcdsaP521);
     for with in ["ssh", "rsh"] {

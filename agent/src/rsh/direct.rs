@@ -57,7 +57,7 @@ async fn converse(options: &RshOptions, env: &Environment, target: &Target) -> O
     };
     tokio::select! {
         outcome = over_own_connection(options, env, target) => outcome,
-        () = stop => Outcome::Failed("told to stop by a signal".into(), None),
+        () = stop => Outcome::Failed("run the command to its end: a signal told to stop".into(), None),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn run(socket: &Path, options: &RshOptions, env: &Environment) -> Option<Out
     match converse(&stream, options, env) {
         Ok(outcome) => outcome,
         Err(error) => {
-            let words = format!("the launcher's engine at {} left: {error}", socket.display());
+            let words = format!("hear from the launcher's engine at {}: {error}", socket.display());
             Some(Outcome::Failed(words, None))
         }
     }
