@@ -11,7 +11,7 @@ use super::event::{Cause, Ending, Event, Loss};
 use crate::exit::Class;
 use crate::ids::HostName;
 use crate::outcome::facts::{
-    ElasticError, Facts, HostEvent, HostFact, RankEnd, StageFailure, Stall, Told, Usage,
+    ElasticError, Facts, HostEvent, HostFact, RankEnd, StageFailure, Stall, Told,
 };
 use crate::outcome::rules::Strength;
 use crate::outcome::scan::{Finding, Source as From};
@@ -19,6 +19,7 @@ use crate::outcome::{ExitPolicy, Rules, Scanner, Verdict, classify, facts};
 use crate::output::clock::Micros;
 use crate::plan::Family;
 use crate::process::status::WaitStatus;
+use crate::process::usage::Usage;
 use crate::rank::protocol::{Ended, Hello};
 use crate::relay::printer::LastWords;
 use crate::relay::{Report, Source};
@@ -140,11 +141,13 @@ impl Witness {
         if self.ranks.len() >= ENDS && !ended.failed_by_itself() {
             return;
         }
-        let usage =
-            Usage { wall_us: ended.wall_us, cpu_us: ended.cpu_us, max_rss_kib: ended.max_rss_kib };
         let rank = hello.identity.as_ref().map(|identity| identity.rank);
         let told = ended.told.is_some();
-        let mut end = RankEnd { usage, ..rank_end(host, hello, ended.status, told, ended.time) };
+        let mut end = RankEnd {
+            wall_us: ended.wall_us,
+            usage: ended.usage,
+            ..rank_end(host, hello, ended.status, told, ended.time)
+        };
         // A job of thousands may fail at once, and say the same thousands of times.
         if self.ranks.len() < ENDS {
             let elastic = ended.elastic.as_deref();
@@ -267,6 +270,7 @@ fn rank_end(host: &HostName, hello: &Hello, status: WaitStatus, told: bool, at: 
         status,
         told,
         at,
+        wall_us: 0,
         usage: Usage::default(),
         stderr: String::new(),
     }

@@ -8,6 +8,7 @@ use crate::exit::{Class, Explain};
 use crate::outcome::scan::Finding;
 use crate::output::clock::Micros;
 use crate::process::status::WaitStatus;
+use crate::process::usage::Usage;
 
 /// Everything that is known when a run has ended, or when it is decided that it must end.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +93,8 @@ pub struct RankEnd {
     pub told: bool,
     /// When.
     pub at: Micros,
+    /// From its start to its end, microseconds.
+    pub wall_us: u64,
     /// What it used.
     pub usage: Usage,
     /// The last lines of its standard error, bounded.
@@ -109,17 +112,6 @@ impl RankEnd {
             pod: self.pod.clone(),
         }
     }
-}
-
-/// What a process used (getrusage(2)).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// From start to end, microseconds.
-    pub wall_us: u64,
-    /// CPU time in user mode and in the kernel, microseconds.
-    pub cpu_us: u64,
-    /// Most resident memory, KiB.
-    pub max_rss_kib: u64,
 }
 
 /// Something that befell a host, as its worker said or as was seen from the launcher.

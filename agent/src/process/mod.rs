@@ -19,3 +19,4 @@ pub mod scope;
 pub mod spawn;
 pub mod status;
 pub mod tree;
+pub mod usage;

@@ -19,37 +19,14 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::sys::signal::{self, SigSet, SigmaskHow, Signal};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal as listen};
 use tokio::sync::{Notify, oneshot};
 
 use super::status::WaitStatus;
 use super::tree::ProcessId;
+use super::usage::Usage;
 use crate::exit::{Class, Explain};
-
-/// What a process used, as `wait4` reports it: itself and the children it waited for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Time on a CPU, in the program and in the kernel.
-    pub cpu: Duration,
-    /// The largest resident set, in bytes.
-    pub max_rss: u64,
-}
-
-impl From<libc::rusage> for Usage {
-    fn from(raw: libc::rusage) -> Self {
-        let time = |time: libc::timeval| {
-            Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
-                + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
-        };
-        Self {
-            cpu: time(raw.ru_utime).saturating_add(time(raw.ru_stime)),
-            // Linux counts in KiB.
-            max_rss: u64::try_from(raw.ru_maxrss).unwrap_or(0).saturating_mul(1024),
-        }
-    }
-}
 
 /// The end of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

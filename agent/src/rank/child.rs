@@ -23,6 +23,7 @@ use super::signals::Signals;
 use crate::config::variables::MUSTER_SOCKET;
 use crate::process::spawn::{SpawnError, explain};
 use crate::process::status::WaitStatus;
+use crate::process::usage::Usage;
 
 /// Room in the pipes beside what the kernel gives, bytes: fewer switches between the program and
 /// its wrapper. Small enough for 64 ranks of one user within the kernel's default bound
@@ -46,7 +47,7 @@ pub(super) enum Change {
     /// It stopped (SIGSTOP, SIGTSTP, …).
     Stopped,
     /// It ended.
-    Ended(WaitStatus, libc::rusage),
+    Ended(WaitStatus, Usage),
 }
 
 impl Program {
@@ -110,7 +111,7 @@ pub(super) fn change(pid: Pid, signals: &Signals) -> Option<Change> {
         (libc::wait4(pid.as_raw(), &raw mut raw, libc::WNOHANG, &raw mut usage), usage)
     };
     let status = WaitStatus::from_raw(raw).filter(|_| found == pid.as_raw())?;
-    Some(Change::Ended(status, usage))
+    Some(Change::Ended(status, usage.into()))
 }
 
 /// Whether it waits to be reaped.

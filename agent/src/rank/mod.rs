@@ -22,6 +22,7 @@ use crate::output::tag::{Format, Style, Tagger};
 use crate::output::{Identity, Returns, Stream};
 use crate::process::resident;
 use crate::process::status::WaitStatus;
+use crate::process::usage::Usage;
 use crate::text::say;
 
 mod child;
@@ -205,16 +206,12 @@ fn lines(settings: &Settings, hello: &Hello, program: &Program, env: &Environmen
 
 /// How a program ended just now, but for what it said.
 fn ended(exit: &Exit, env: &Environment) -> Ended {
-    let micros = |time: nix::libc::timeval| {
-        u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or(0)
-    };
     Ended {
         time: Micros::from(SystemTime::now()),
         status: exit.status,
         told: signals::told(exit.status),
         wall_us: u64::try_from(exit.wall.as_micros()).unwrap_or(u64::MAX),
-        cpu_us: micros(exit.usage.ru_utime).saturating_add(micros(exit.usage.ru_stime)),
-        max_rss_kib: u64::try_from(exit.usage.ru_maxrss).unwrap_or(0),
+        usage: exit.usage,
         stderr: String::new(),
         elastic: (!exit.status.success()).then(|| elastic(env)).flatten(),
     }
@@ -230,8 +227,7 @@ fn not_started(failure: &Failure) -> Ended {
         }),
         told: None,
         wall_us: 0,
-        cpu_us: 0,
-        max_rss_kib: 0,
+        usage: Usage::default(),
         stderr: format!("failed to {}", failure.error()),
         elastic: None,
     }

@@ -36,6 +36,7 @@ use crate::output::split::{Batch, End};
 use crate::output::tag::Style;
 use crate::output::{Identity, Stream};
 use crate::process::status::WaitStatus;
+use crate::process::usage::Usage;
 
 /// The largest payload, bytes. A longer batch goes in several frames.
 pub const MAX_FRAME: usize = 1024 * 1024;
@@ -161,10 +162,8 @@ pub struct Ended {
     pub told: Option<i32>,
     /// From start to end, microseconds.
     pub wall_us: u64,
-    /// CPU time in user mode and in the kernel, microseconds, with the program's waited-for children.
-    pub cpu_us: u64,
-    /// Most resident memory, KiB.
-    pub max_rss_kib: u64,
+    /// At what cost, the program's waited-for children included.
+    pub usage: Usage,
     /// The last lines of standard error: at most 50, and 32 KiB. Lossy.
     pub stderr: String,
     /// What `TORCHELASTIC_ERROR_FILE` holds, at most 64 KiB, where it was named and written.
@@ -364,8 +363,7 @@ mod tests {
             status: WaitStatus::Signaled { signal: 11, core: true },
             told: None,
             wall_us: 1,
-            cpu_us: 2,
-            max_rss_kib: 3,
+            usage: Usage { user_us: 2, max_rss_kib: 3, ..Usage::default() },
             stderr: "x\n".into(),
             elastic: None,
         };

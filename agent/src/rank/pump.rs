@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
-use nix::libc::{self, rusage};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
 
@@ -19,6 +19,7 @@ use crate::output::Stream;
 use crate::output::clock::Micros;
 use crate::output::split::{READ, Splitter};
 use crate::process::status::WaitStatus;
+use crate::process::usage::Usage;
 
 /// Reads of one output that is full before the other, and signals, are looked at.
 const READS: usize = 4;
@@ -29,7 +30,7 @@ pub(super) struct Exit {
     /// Its status.
     pub status: WaitStatus,
     /// What it used.
-    pub usage: rusage,
+    pub usage: Usage,
     /// From start to end.
     pub wall: Duration,
 }

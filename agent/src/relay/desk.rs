@@ -163,6 +163,7 @@ async fn report(
     let program = Some(hello.pid).filter(|_| hello.wrapper == wrapper);
     let rank = hello.identity.as_ref().map(|identity| identity.rank);
     outlets.roll.started(source, rank, wrapper, program);
+    let since = hello.time;
     let started = Report::Started(source, hello);
     if outlets.reports.send(started).await.is_err() {
         return;
@@ -177,7 +178,7 @@ async fn report(
     let ended = match ended {
         Some(ended) => Some(ended),
         None => match program {
-            Some(program) => adopted(program, outlets).await.map(Box::new),
+            Some(program) => adopted(program, since, outlets).await.map(Box::new),
             None => None,
         },
     };
@@ -186,8 +187,8 @@ async fn report(
     let _ = outlets.reports.send(Report::Ended(source, ended)).await;
 }
 
-/// The end of a program whose wrapper was killed, if the program itself was not.
-async fn adopted(program: i32, outlets: &Outlets) -> Option<Ended> {
+/// The end of a program, started `since`, whose wrapper was killed, if the program itself was not.
+async fn adopted(program: i32, since: Micros, outlets: &Outlets) -> Option<Ended> {
     let time = Micros::from(SystemTime::now());
     let told_all = outlets.roll.told();
     let Exited { status, usage } = outlets.reaper.adopted(program, ADOPTION).await?;
@@ -199,14 +200,12 @@ async fn adopted(program: i32, outlets: &Outlets) -> Option<Ended> {
     // Nobody is left to say whether it was told to, but that is what these signals say.
     let asked = by(&[nix::libc::SIGTERM, nix::libc::SIGINT, nix::libc::SIGHUP]);
     let told = asked.or(told_all);
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     (!killed).then(|| Ended {
         time,
         status,
         told,
-        wall_us: 0,
-        cpu_us: micros(usage.cpu),
-        max_rss_kib: usage.max_rss / 1024,
+        wall_us: time.0.saturating_sub(since.0),
+        usage,
         stderr: String::new(),
         elastic: None,
     })

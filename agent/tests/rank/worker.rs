@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use muster::output::Stream;
 use muster::output::split::End;
 use muster::process::status::WaitStatus;
+use muster::process::usage::Usage;
 use muster::rank::gpus::{Answer, Ask, GpuBind};
 use muster::rank::protocol::{Carries, Frame, HEADER, Kind, read_header, read_payload, report};
 
@@ -58,7 +59,10 @@ fn the_worker_hears_everything() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).unwrap();
+    // dd has 64 MiB resident, and fills them in the kernel.
     let script = "echo out; i=0; while [ $i -lt 60 ]; do echo err $i >&2; i=$((i+1)); done; \
+                  dd if=/dev/zero of=/dev/null bs=64M count=4 status=none; \
+                  i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; \
                   printf half; kill -USR2 $$";
     let child = rank(&["--tag=json"], script).env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
     let (reports, heard) = listen(&listener);
@@ -79,7 +83,9 @@ fn the_worker_hears_everything() {
         ended.stderr.lines().collect::<Vec<_>>(),
         (10..60).map(|i| format!("err {i}")).collect::<Vec<_>>()
     );
-    assert!(ended.max_rss_kib > 0 && ended.wall_us > 0);
+    let Usage { user_us, system_us, max_rss_kib, .. } = ended.usage;
+    assert!(user_us > 5_000 && system_us > 5_000 && max_rss_kib > 64 * 1024, "{ended:?}");
+    assert!(ended.wall_us > 10_000, "{ended:?}");
 }
 
 /// Listens at an abstract name as another user would.

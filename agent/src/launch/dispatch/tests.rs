@@ -11,6 +11,7 @@ use crate::output::Returns;
 use crate::output::clock::Micros;
 use crate::output::tag::{Format, Style};
 use crate::plan::Family;
+use crate::process::usage::Usage;
 use crate::rank::protocol::{self, Carries, Hello, Output};
 
 fn host(name: &str) -> HostName {
@@ -69,8 +70,7 @@ fn ended(on: &str, rank: u32, status: WaitStatus, told: Option<i32>, second: u64
         status,
         told,
         wall_us: 1,
-        cpu_us: 0,
-        max_rss_kib: 0,
+        usage: Usage::default(),
         stderr: String::new(),
         elastic: None,
     };

@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::outcome::facts::{ElasticError, StageFailure, Stall, Told, Usage};
+use crate::outcome::facts::{ElasticError, StageFailure, Stall, Told};
 use crate::output::clock::Micros;
+use crate::process::usage::Usage;
 
 const SECOND: u64 = 1_000_000;
 
@@ -26,7 +27,14 @@ fn rank(rank: u32, host: &str, status: WaitStatus, at: u64, stderr: &str) -> Ran
         status,
         told: false,
         at: Micros(at),
-        usage: Usage { wall_us: 3 * SECOND, cpu_us: 2 * SECOND, max_rss_kib: 2 * 1024 * 1024 },
+        wall_us: 3 * SECOND,
+        usage: Usage {
+            user_us: 2 * SECOND,
+            system_us: SECOND / 4,
+            max_rss_kib: 2 * 1024 * 1024,
+            major_faults: 7,
+            preempted: 1,
+        },
         stderr: stderr.into(),
     }
 }
@@ -84,6 +92,17 @@ fn a_ranks_end_with_its_last_words() {
         };
         assert_eq!(short(&facts), (class, code, Some(2), Some("w2".into())), "{status} {stderr}");
     }
+}
+
+#[test]
+fn a_ranks_end_says_what_it_used() {
+    let facts =
+        Facts { ranks: vec![rank(2, "w2", WaitStatus::Exited(3), SECOND, "")], ..Facts::default() };
+    assert_eq!(
+        of(&facts).evidence[0].text,
+        "rank 2 (local rank 0) on w2 (pid 100): exit code 3 after 3.0 s, user 2.0 s, system 0.2 s, \
+         peak memory 2 GiB, major page faults 7, involuntary context switches 1"
+    );
 }
 
 #[test]

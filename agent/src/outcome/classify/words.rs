@@ -97,13 +97,17 @@ pub(super) fn memory(fact: &HostFact) -> String {
 /// A rank's end with what it used.
 pub(super) fn rank_line(end: &RankEnd) -> String {
     format!(
-        "{} (pid {}): {} after {}, CPU time {}, peak memory {}",
+        "{} (pid {}): {} after {}, user {}, system {}, peak memory {}, major page faults {}, \
+         involuntary context switches {}",
         who(&end.culprit()),
         end.pid,
         end.status,
-        seconds(end.usage.wall_us),
-        seconds(end.usage.cpu_us),
+        seconds(end.wall_us),
+        seconds(end.usage.user_us),
+        seconds(end.usage.system_us),
         size(end.usage.max_rss_kib.saturating_mul(1024)),
+        end.usage.major_faults,
+        end.usage.preempted,
     )
 }
 
