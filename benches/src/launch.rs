@@ -22,6 +22,12 @@ pub(crate) struct Args {
     /// Numbers of hosts [default: 4,16,32,64]
     #[arg(long, value_delimiter = ',')]
     pub(crate) hosts: Vec<usize>,
+    /// Only these MPIs, by the names of their installs (openmpi4, openmpi5, mpich5, intelmpi)
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) mpi: Vec<String>,
+    /// Only contenders in whose name this is, the floor's among them: for a profiler
+    #[arg(long, default_value = "")]
+    pub(crate) only: String,
 }
 
 const INSTALLS: [Install; 4] =
@@ -118,15 +124,22 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|")?;
     let mut panels = Vec::new();
-    for install in INSTALLS {
-        let curve = |way: Way| Curve { name: way.name().replace('`', ""), points: Vec::new() };
-        let mut curves = Way::ALL.map(curve);
+    let wanted =
+        |install: &Install| args.mpi.is_empty() || args.mpi.iter().any(|mpi| mpi == install.name());
+    let ways: Vec<_> = Way::ALL.into_iter().filter(|way| way.name().contains(&args.only)).collect();
+    for install in INSTALLS.into_iter().filter(wanted) {
+        let curve = |way: &Way| Curve { name: way.name().replace('`', ""), points: Vec::new() };
+        let mut curves: Vec<_> = ways.iter().map(curve).collect();
         let site = Site::up(&args.common, install, most, 1, &[timed(install)])?;
         site.start_floor()?;
         for &hosts in &counts {
-            let turns = rounds(&Way::ALL, args.common.rounds(5), |way| way.turn(&site, hosts))?;
-            for ((way, own), curve) in Way::ALL.iter().zip(&turns).zip(&mut curves) {
-                let wall = |turn: &Turn| turn.wall;
+            let turns = rounds(&ways, args.common.rounds(5), |way| way.turn(&site, hosts))?;
+            let wall = |turn: &Turn| turn.wall;
+            let against = |other: Way, own: &[Turn]| {
+                let at = ways.iter().position(|way| *way == other)?;
+                Some(ratio(own, &turns[at], wall))
+            };
+            for ((way, own), curve) in ways.iter().zip(&turns).zip(&mut curves) {
                 if typical(own, wall).is_infinite() {
                     let limit = LIMIT.as_secs();
                     let never = format!("never within {limit} s, {ATTEMPTS} times");
@@ -139,18 +152,19 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
                     continue;
                 }
                 curve.points.push((hosts as f64, typical(own, wall)));
-                let of_floor = match ratio(own, &turns[0], wall) * 100.0 {
-                    // Of a floor that never ended.
-                    0.0 => String::new(),
-                    percent => format!("{percent:.0} %"),
+                let of_floor = match against(Way::Floor, own) {
+                    // Zero: of a floor that never ended.
+                    None | Some(0.0) => String::new(),
+                    Some(times) => format!("{:.0} %", times * 100.0),
                 };
+                let of_launch = against(Way::Launch, own);
                 writeln!(
                     text,
-                    "| {} | {hosts} | {} | {:.3} | {of_floor} | {:.1} | {:.2} |",
+                    "| {} | {hosts} | {} | {:.3} | {of_floor} | {} | {:.2} |",
                     install.name(),
                     way.name(),
                     typical(own, wall),
-                    ratio(own, &turns[2], wall),
+                    of_launch.map_or_else(String::new, |times| format!("{times:.1}")),
                     typical(own, |turn| turn.cpu),
                 )?;
             }
@@ -158,10 +172,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         if site.hung.get() > 0 {
             eprintln!("{}: {} turns hung and were repeated", install.name(), site.hung.get());
         }
-        panels.push(Panel {
-            title: format!("{}: mpirun hostname", install.name()),
-            curves: curves.into(),
-        });
+        panels.push(Panel { title: format!("{}: mpirun hostname", install.name()), curves });
     }
     if let Some(file) = args.common.beside("launch.svg") {
         draw(&file, ("hosts", "seconds"), &panels)?;

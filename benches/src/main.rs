@@ -162,7 +162,12 @@ fn all(mut common: Common) -> Result<()> {
     record::claim(&common, "whole-way", || whole_way::measure(&args))?;
     let args = connect::Args { common: common.clone(), hosts: Vec::new() };
     record::claim(&common, "connect", || connect::measure(&args))?;
-    let args = launch::Args { common: common.clone(), hosts: Vec::new() };
+    let args = launch::Args {
+        common: common.clone(),
+        hosts: Vec::new(),
+        mpi: Vec::new(),
+        only: String::new(),
+    };
     record::claim(&common, "launch", || launch::measure(&args))?;
     let args = rendezvous::Args { common: common.clone(), workers: Vec::new() };
     record::claim(&common, "rendezvous", || rendezvous::measure(&args))?;
