@@ -95,7 +95,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     for count in counts {
         let site = Site::up(&args.common, Install::OpenMpi4, count, 1, &files)?;
         let mut turns = WAYS.map(|_| Vec::new());
-        for round in 0..args.common.rounds(3) {
+        for round in 0..args.common.rounds(3).count {
             let spread = spread + LATER * u32::try_from(round)?;
             for (way, turns) in WAYS.iter().zip(&mut turns) {
                 site.dns().cache_positive(Some(positive));

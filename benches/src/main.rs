@@ -28,6 +28,8 @@ mod site;
 mod size;
 mod whole_way;
 
+use measure::Rounds;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Measures what muster claims.
@@ -80,7 +82,7 @@ struct Common {
         default_value = "target/x86_64-unknown-linux-musl/release/muster"
     )]
     muster: PathBuf,
-    /// Turns that each contender gets [default: its claim's own]
+    /// Turns of each contender that count; most have one more before [default: its claim's own]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// Little of everything: proves that it works, and measures nothing
@@ -104,8 +106,9 @@ impl Common {
         self.record.as_ref().map(|readme| readme.with_file_name(name))
     }
 
-    fn rounds(&self, usual: usize) -> usize {
-        self.rounds.unwrap_or(if self.quick { 1 } else { usual })
+    fn rounds(&self, usual: usize) -> Rounds {
+        let count = self.rounds.unwrap_or(if self.quick { 1 } else { usual });
+        Rounds { count, warm_up: !self.quick }
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct Site {
     /// Turns that never ended and were repeated.
     pub(crate) hung: std::cell::Cell<usize>,
     muster: String,
+    mpirun: &'static str,
     // Last: the hosts end with it.
     lab: Lab,
 }
@@ -88,7 +89,13 @@ impl Site {
         launcher.run(Cmd::sh(heads), START)?;
         // The launcher's dbclient reads the key in dropbear's own format.
         launcher.run(Cmd::sh(DROPBEAR.lines().next().unwrap_or_default()), START)?;
-        Ok(Self { install, workers, launcher, hung: 0.into(), muster, lab })
+        Ok(Self { install, workers, launcher, hung: 0.into(), muster, mpirun: "mpirun", lab })
+    }
+
+    /// Has [`Site::mpirun`] call this instead of the mpirun on PATH.
+    pub(crate) fn with_mpirun(mut self, mpirun: &'static str) -> Self {
+        self.mpirun = mpirun;
+        self
     }
 
     /// Starts dropbear on every worker, on port 2023 with the same key as the fastest OpenSSH.
@@ -157,7 +164,7 @@ impl Site {
 
     /// The same, with `$MPIRUN` that uses this agent, with options for it.
     pub(crate) fn mpirun(&self, agent: &str, options: &str, line: &str) -> Cmd {
-        let cmd = self.line(line).env("MPIRUN", "mpirun");
+        let cmd = self.line(line).env("MPIRUN", self.mpirun);
         match self.install {
             Install::OpenMpi4 => {
                 cmd.env("OMPI_MCA_plm_rsh_agent", agent).env("OMPI_MCA_plm_rsh_args", options)
@@ -166,7 +173,7 @@ impl Site {
                 .env("PRTE_MCA_plm_ssh_agent", agent)
                 .env("PRTE_MCA_plm_ssh_args", options)
                 .env("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")
-                .env("MPIRUN", "mpirun --bind-to none"),
+                .env("MPIRUN", format!("{} --bind-to none", self.mpirun)),
             Install::Mpich4 | Install::Mpich5 => cmd
                 .env("HYDRA_LAUNCHER_EXEC", agent)
                 .env("HYDRA_LAUNCHER_EXTRA_ARGS", options)
