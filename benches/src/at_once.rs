@@ -29,6 +29,9 @@ pub(crate) const ELAPSED: &str = "elapsed ";
 /// Before CPU seconds and KiB of memory, in the line above that.
 const USED: &str = "used ";
 
+/// Before the number of page faults, in the line above that.
+pub(crate) const FAULTS: &str = "faults ";
+
 /// What the commands took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Used {
@@ -70,7 +73,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         failed += usize::from(!child.wait()?.success());
     }
     let elapsed = begun.elapsed().as_secs_f64();
-    let memory = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let memory = usage.max_rss();
+    eprintln!("{FAULTS}{}", usage.minor_page_faults() + usage.major_page_faults());
     eprintln!("{USED}{} {memory}", children_cpu()?.as_secs_f64());
     eprintln!("{ELAPSED}{elapsed}");
     if failed > 0 { Err(format!("{failed} of {} failed", names.len()).into()) } else { Ok(()) }

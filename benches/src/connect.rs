@@ -28,9 +28,12 @@ case $1 in --version) echo 'mpirun (Open MPI) 4.1.4'; exit;; esac
 exec $BENCH at-once --hosts $HOSTS -- $MUSTER rsh -n {} true
 ";
 
+/// Its name in the table: what the others are compared with.
+pub(crate) const MUSTER: &str = "`muster rsh`, the operator's key";
+
 /// How a host is reached.
-struct Contender {
-    name: String,
+pub(crate) struct Contender {
+    pub(crate) name: String,
     way: Way,
 }
 
@@ -48,32 +51,8 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         counts = if args.common.quick { vec![1, 4] } else { vec![1, 16, 64] };
     }
     let most = counts.iter().copied().max().unwrap_or(1);
-    let mpirun = FileSpec::new("/etc/bench/mpirun", MPIRUN).mode(0o755);
-    let site = Site::up(&args.common, Install::OpenMpi4, most, 1, &[mpirun])?;
-    site.start_dropbear()?;
-    site.start_second_worker()?;
-    site.start_floor()?;
-    let client = |name: &str, words: &str| Contender {
-        name: name.to_owned(),
-        way: Way::Client(words.to_owned()),
-    };
-    let openssh = |ssh: Ssh| client(ssh.name(), &format!("/usr/bin/ssh {}", ssh.options()));
-    let contenders = [
-        client("`muster rsh`, the operator's key", "$MUSTER rsh -n"),
-        client("`muster rsh`, Ed25519", &format!("$MUSTER rsh -n {}", SECOND_WORKER)),
-        openssh(Ssh::Fast),
-        openssh(Ssh::Stock),
-        client("dropbear", DBCLIENT),
-        client("an agent that costs nothing", &format!("/etc/bench/{}", floor::AGENT)),
-        Contender {
-            name: "`muster launch` with one `rsh` a host".to_owned(),
-            way: Way::Launch { whole: true },
-        },
-        Contender {
-            name: "the `rsh` in it alone, on kept connections".to_owned(),
-            way: Way::Launch { whole: false },
-        },
-    ];
+    let site = up(&args.common, most)?;
+    let contenders = contenders();
     let mut text = String::new();
     writeln!(text, "| hosts | contender | ms | times muster's | CPU ms | times muster's |")?;
     writeln!(text, "|---|---|---|---|---|---|")?;
@@ -95,8 +74,43 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     Ok(text)
 }
 
+/// Hosts with every contender's server.
+pub(crate) fn up(common: &Common, hosts: usize) -> Result<Site> {
+    let mpirun = FileSpec::new("/etc/bench/mpirun", MPIRUN).mode(0o755);
+    let site = Site::up(common, Install::OpenMpi4, hosts, 1, &[mpirun])?;
+    site.start_dropbear()?;
+    site.start_second_worker()?;
+    site.start_floor()?;
+    Ok(site)
+}
+
+/// Who is compared.
+pub(crate) fn contenders() -> Vec<Contender> {
+    let client = |name: &str, words: &str| Contender {
+        name: name.to_owned(),
+        way: Way::Client(words.to_owned()),
+    };
+    let openssh = |ssh: Ssh| client(ssh.name(), &format!("/usr/bin/ssh {}", ssh.options()));
+    vec![
+        client(MUSTER, "$MUSTER rsh -n"),
+        client("`muster rsh`, Ed25519", &format!("$MUSTER rsh -n {}", SECOND_WORKER)),
+        openssh(Ssh::Fast),
+        openssh(Ssh::Stock),
+        client("dropbear", DBCLIENT),
+        client("an agent that costs nothing", &format!("/etc/bench/{}", floor::AGENT)),
+        Contender {
+            name: "`muster launch` with one `rsh` a host".to_owned(),
+            way: Way::Launch { whole: true },
+        },
+        Contender {
+            name: "the `rsh` in it alone, on kept connections".to_owned(),
+            way: Way::Launch { whole: false },
+        },
+    ]
+}
+
 impl Contender {
-    fn turn(&self, site: &Site, hosts: usize) -> Result<Turn> {
+    pub(crate) fn turn(&self, site: &Site, hosts: usize) -> Result<Turn> {
         let line = match &self.way {
             Way::Client(words) => {
                 format!("exec $BENCH at-once --hosts {hosts} -- {words} {{}} true")

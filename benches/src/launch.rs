@@ -77,7 +77,7 @@ impl Program {
 
 /// Who starts the daemons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     Floor,
     /// mpirun's own time within a launch, whose connections are there already.
     Kept,
@@ -176,10 +176,8 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let head = "| MPI | hosts | started by | s | of the floor | times `muster launch` | CPU s |";
     writeln!(text, "{head}\n|---|---|---|---|---|---|---|")?;
     let mut panels = Vec::new();
-    let wanted =
-        |install: &Install| args.mpi.is_empty() || args.mpi.iter().any(|mpi| mpi == install.name());
     let ways: Vec<_> = Way::ALL.into_iter().filter(|way| way.name().contains(&args.only)).collect();
-    for install in INSTALLS.into_iter().filter(wanted) {
+    for install in wanted(&args.mpi) {
         let label = Program::of(install).label(install);
         let curve = |way: &Way| Curve { name: way.name().replace('`', ""), points: Vec::new() };
         let mut curves: Vec<_> = ways.iter().map(curve).collect();
@@ -209,6 +207,13 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         draw(&file, ("hosts", "seconds"), &panels)?;
     }
     Ok(text)
+}
+
+/// The installs of these names; all where none is named.
+pub(crate) fn wanted(names: &[String]) -> impl Iterator<Item = Install> {
+    let named =
+        |install: &Install| names.is_empty() || names.iter().any(|name| name == install.name());
+    INSTALLS.into_iter().filter(named)
 }
 
 /// Hosts with the floor's servers, and with what [`Way::turn`] runs on them.

@@ -19,6 +19,7 @@ mod idle;
 mod launch;
 mod measure;
 mod plot;
+mod profile;
 mod rank_output;
 mod record;
 mod rendezvous;
@@ -61,6 +62,8 @@ enum Command {
     Size(size::Args),
     /// From a failure to the launcher's exit, and what is left then; mpirun alone beside it
     Failure(failure::Args),
+    /// Where CPU time goes; needs perf, strace and valgrind, and is no part of `all`
+    Profile(profile::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
     /// Run a command, or one for each host at the same time, and say how long that took
@@ -149,6 +152,7 @@ fn run(command: Command) -> Result<()> {
         Command::Failure(args) => {
             record::claim(&args.common, "failure", || failure::measure(&args))
         }
+        Command::Profile(args) => profile::run(&args),
         Command::Generate(args) => Ok(generate::run(&args)?),
         Command::AtOnce(args) => at_once::run(&args),
         Command::FloorServe(args) => floor::serve(&args),

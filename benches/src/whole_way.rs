@@ -27,28 +27,35 @@ pub(crate) struct Args {
 const LENGTH: u64 = 64;
 const HOSTS: usize = 4;
 const SLOTS: usize = 2;
+
+/// One for each slot.
+pub(crate) const RANKS: u64 = (HOSTS * SLOTS) as u64;
+
+/// MPICH's own tags.
+pub(crate) const PREPEND_RANK: Way = Way::Mpirun { flag: "-prepend-rank", wrapper: "" };
+
 const TAGGER: &str = "python3 /etc/bench/tagger.py";
 
 /// How lines come to the launcher.
 #[derive(Clone, Copy)]
-enum Way {
+pub(crate) enum Way {
     /// `muster launch`, which tags them.
     Muster,
     /// mpirun over OpenSSH with this flag, and this program before each rank.
     Mpirun { flag: &'static str, wrapper: &'static str },
 }
 
-struct Contender<'a> {
-    name: &'static str,
-    site: &'a Site,
-    way: Way,
+/// Who brings the lines.
+pub(crate) struct Contender<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) site: &'a Site,
+    pub(crate) way: Way,
 }
 
 /// Measures and gives the table.
 pub(crate) fn measure(args: &Args) -> Result<String> {
     let lines = args.lines.unwrap_or(if args.common.quick { 80_000 } else { 5_000_000 });
-    let tagger = FileSpec::new("/etc/bench/tagger.py", include_str!("tagger.py"));
-    let up = |install| Site::up(&args.common, install, HOSTS, SLOTS, std::slice::from_ref(&tagger));
+    let up = |install| up(&args.common, install);
     let (o4, m4, m5) = (up(Install::OpenMpi4)?, up(Install::Mpich4)?, up(Install::Mpich5)?);
     let flag = |flag| Way::Mpirun { flag, wrapper: "" };
     let contender = |name, site, way| Contender { name, site, way };
@@ -56,15 +63,15 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         contender("`muster launch`, Open MPI 4", &o4, Way::Muster),
         contender("Open MPI 4 `--tag-output`", &o4, flag("--tag-output")),
         contender("`muster launch`, MPICH 4", &m4, Way::Muster),
-        contender("MPICH 4 `-prepend-rank`", &m4, flag("-prepend-rank")),
+        contender("MPICH 4 `-prepend-rank`", &m4, PREPEND_RANK),
         contender("`muster launch`, MPICH 5", &m5, Way::Muster),
-        contender("MPICH 5 `-prepend-rank`", &m5, flag("-prepend-rank")),
+        contender("MPICH 5 `-prepend-rank`", &m5, PREPEND_RANK),
         contender("MPICH 5, 20 lines of Python", &m5, Way::Mpirun { flag: "", wrapper: TAGGER }),
         contender("MPICH 5, untagged", &m5, flag("")),
     ];
     contenders.retain(|contender| contender.name.contains(&args.only));
     let mut text = String::new();
-    for ranks in [1, (HOSTS * SLOTS) as u64] {
+    for ranks in [1, RANKS] {
         let each = |lines| {
             rounds(&contenders, args.common.rounds(3), |contender| contender.turn(ranks, lines))
         };
@@ -75,6 +82,12 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         table(&mut text, &contenders, (&starts, &net), lines)?;
     }
     Ok(text)
+}
+
+/// Hosts with what [`Contender::turn`] runs on them.
+pub(crate) fn up(common: &Common, install: Install) -> Result<Site> {
+    let tagger = FileSpec::new("/etc/bench/tagger.py", include_str!("tagger.py"));
+    Site::up(common, install, HOSTS, SLOTS, &[tagger])
 }
 
 /// What lines cost beyond the start and the end of a job that prints one.
@@ -120,7 +133,7 @@ fn table(
 
 impl Contender<'_> {
     /// Each rank prints so many lines; the launcher counts what arrives.
-    fn turn(&self, ranks: u64, lines: u64) -> Result<Turn> {
+    pub(crate) fn turn(&self, ranks: u64, lines: u64) -> Result<Turn> {
         let program = format!("$BENCH generate {lines} {LENGTH}");
         let cmd = match self.way {
             Way::Muster => {
