@@ -3,11 +3,12 @@
 //! Must not count what the command itself does: it is `true`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use lab::{FileSpec, Install};
 
 use crate::at_once::ELAPSED;
-use crate::measure::{Turn, ratio, rounds, typical};
+use crate::measure::{Turn, ended, ratio, rounds, typical};
 use crate::rivals::{DBCLIENT, Ssh};
 use crate::site::{SECOND_WORKER, Site};
 use crate::{Common, Result, floor};
@@ -17,10 +18,16 @@ use crate::{Common, Result, floor};
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Numbers of hosts [default: 1,16,64]
+    /// Numbers of hosts [default: 1,16,64,256]
     #[arg(long, value_delimiter = ',')]
     pub(crate) hosts: Vec<usize>,
 }
+
+/// Several times what the slowest turn takes with 256 hosts.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Turns of which each may hang before a row says so.
+const ATTEMPTS: usize = 2;
 
 /// Stands in for an Open MPI that has nothing to do but to reach its hosts.
 const MPIRUN: &str = "#!/bin/sh
@@ -40,6 +47,8 @@ pub(crate) struct Contender {
 enum Way {
     /// A client a host, with these words before the host's name.
     Client(String),
+    /// All connections from one process, which waits for a word on each and runs nothing.
+    Wait,
     /// A launch whose mpirun calls `muster rsh` for each host: all of it, or mpirun's part only.
     Launch { whole: bool },
 }
@@ -48,7 +57,7 @@ enum Way {
 pub(crate) fn measure(args: &Args) -> Result<String> {
     let mut counts = args.hosts.clone();
     if counts.is_empty() {
-        counts = if args.common.quick { vec![1, 4] } else { vec![1, 16, 64] };
+        counts = if args.common.quick { vec![1, 4] } else { vec![1, 16, 64, 256] };
     }
     let most = counts.iter().copied().max().unwrap_or(1);
     let site = up(&args.common, most)?;
@@ -62,7 +71,10 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
             let [wall, cpu] = [|turn: &Turn| turn.wall, |turn: &Turn| turn.cpu];
             let row = |of| (typical(own, of) * 1e3, ratio(own, &turns[0], of));
             let ((wall, walls), (cpu, cpus)) = (row(wall), row(cpu));
-            let name = &contender.name;
+            let name = match own.len() - ended(own) {
+                0 => contender.name.clone(),
+                hung => format!("{} ({hung} of {} never ended)", contender.name, own.len()),
+            };
             write!(text, "| {hosts} | {name} | {wall:.1} | {walls:.1} ")?;
             match contender.way {
                 // Its share of the launch's CPU time is not known.
@@ -99,6 +111,10 @@ pub(crate) fn contenders() -> Vec<Contender> {
         client("dropbear", DBCLIENT),
         client("an agent that costs nothing", &format!("/etc/bench/{}", floor::AGENT)),
         Contender {
+            name: "`muster wait`: all from one process, no command".to_owned(),
+            way: Way::Wait,
+        },
+        Contender {
             name: "`muster launch` with one `rsh` a host".to_owned(),
             way: Way::Launch { whole: true },
         },
@@ -115,13 +131,19 @@ impl Contender {
             Way::Client(words) => {
                 format!("exec $BENCH at-once --hosts {hosts} -- {words} {{}} true")
             }
+            Way::Wait => {
+                format!("exec $MUSTER wait --hostfile /etc/bench/hostfile-{hosts}")
+            }
             // The launch fails in the end, because no rank ran anywhere.
             Way::Launch { .. } => format!(
                 "HOSTS={hosts} $MUSTER launch --hostfile /etc/bench/hostfile-{hosts} -- \
                  /etc/bench/mpirun x || :"
             ),
         };
-        let (mut turn, output) = site.turn(&site.line(&line))?;
+        let Some((mut turn, output)) = site.try_turn(&site.line(&line), LIMIT, ATTEMPTS)? else {
+            eprintln!("{}: {hosts} hosts: never within {} s", self.name, LIMIT.as_secs());
+            return Ok(Turn::NEVER);
+        };
         let inner = output.stderr.lines().find_map(|line| line.strip_prefix(ELAPSED));
         if let Way::Client(_) | Way::Launch { whole: false } = self.way {
             turn.wall = inner.ok_or("no time was told")?.parse()?;

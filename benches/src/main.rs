@@ -66,6 +66,8 @@ enum Command {
     Profile(profile::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
+    /// Count the lines and bytes of stdin; what the others end in
+    Count,
     /// Run a command, or one for each host at the same time, and say how long that took
     #[command(hide = true)]
     AtOnce(at_once::Args),
@@ -154,6 +156,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Profile(args) => profile::run(&args),
         Command::Generate(args) => Ok(generate::run(&args)?),
+        Command::Count => Ok(generate::count()?),
         Command::AtOnce(args) => at_once::run(&args),
         Command::FloorServe(args) => floor::serve(&args),
     }

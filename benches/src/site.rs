@@ -155,9 +155,16 @@ impl Site {
 
     /// A shell's line for [`Site::turn`]; `$MUSTER` and `$BENCH` are the two binaries.
     pub(crate) fn line(&self, line: &str) -> Cmd {
-        Cmd::new(own_path())
-            .args(["at-once", "--", "sh", "-c", line])
-            .env("MUSTER", &self.muster)
+        self.with_names(Cmd::new(own_path()).args(["at-once", "--", "sh", "-c", line]))
+    }
+
+    /// The same for a line that tells its time itself.
+    pub(crate) fn bare(&self, line: &str) -> Cmd {
+        self.with_names(Cmd::sh(line))
+    }
+
+    fn with_names(&self, cmd: Cmd) -> Cmd {
+        cmd.env("MUSTER", &self.muster)
             .env("BENCH", own_path())
             .env(floor::SOCKETS, self.lab.shared_dir().display().to_string())
     }

@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) fn measure(args: &Args) -> Result<String> {
     let site = Site::up(&args.common, Install::OpenMpi4, 1, 1, &[])?;
     site.start_floor()?;
-    let host = site.workers[0].name().to_owned();
+    let host = site.workers[0].full_name();
     let muster = args.common.muster()?;
     let programs = [
         ("`muster --version`", format!("{muster} --version")),
@@ -64,7 +64,7 @@ pub(super) fn measure(args: &Args) -> Result<String> {
 /// What a tool says of a command; none where it does not say it, or is not there.
 fn counted(site: &Site, line: &str, of: fn(&str) -> Option<u64>) -> Result<Option<u64>> {
     let output = site.launcher.run(site.line(line), LIMIT)?;
-    let found = of(&output.stderr);
+    let found = of(&output.stderr).filter(|_| output.success());
     if found.is_none() {
         eprintln!("{line}: {}", output.stderr.trim_end());
     }
