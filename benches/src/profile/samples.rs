@@ -84,9 +84,8 @@ impl Perf {
                         hint: run as root, and see /proc/sys/kernel/perf_event_paranoid"
                 .into());
         }
-        let mut word = [0; 8];
-        ack.read(&mut word)?;
-        Ok(())
+        // The first letter of "ack" says it all.
+        Ok(ack.read_exact(&mut [0])?)
     }
 
     fn end(mut self) -> Result<PathBuf> {
