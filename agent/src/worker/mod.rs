@@ -37,6 +37,7 @@ pub mod exec;
 pub mod hello;
 pub mod lines;
 pub mod pid_file;
+pub mod plain;
 pub mod ranks;
 pub mod run;
 pub mod server;
