@@ -12,6 +12,7 @@ mod ending;
 mod guard;
 mod harness;
 mod ranks;
+mod resident;
 mod shell;
 mod terminal;
 
@@ -31,6 +32,7 @@ fn main() {
         children::CASES,
         ending::CASES,
         ranks::CASES,
+        resident::CASES,
         shell::CASES,
     ]
     .concat();
