@@ -21,33 +21,44 @@ MODELS = {
     "JobSet": models.JobsetV1alpha2JobSet,
 }
 
-# Field -> its type, a set of words it may be, or what is in it; "*" stands for any name, [x] for a list of x. Templates
-# of pods are left to the schema of Kubernetes. From the operators' own API types, see the project's notes on operators.
+# Field -> its type, a set of words it may be, or what is in it; "*" stands for any name, [x] for a list of x, and a
+# field whose name ends in "!" must be there. Templates of pods are left to the schema of Kubernetes. From the operators'
+# own API types, see the project's notes on operators.
 POD = object()
-REPLICAS = {"replicas": int, "restartPolicy": {"Never", "OnFailure"}, "template": POD}
-POLICIES = [{"event": {"TaskCompleted", "PodFailed", "PodEvicted", "*"}, "exitCode": int,
-             "action": {"AbortJob", "RestartJob", "CompleteJob", "TerminateJob", "RestartTask"}, "timeout": str}]
+REPLICAS = {"replicas": int, "restartPolicy": {"Never", "OnFailure"}, "template!": POD}
+POLICIES = [{"event": {"TaskCompleted", "PodFailed", "PodEvicted", "*"}, "exitCode": int, "timeout": str,
+             "action!": {"AbortJob", "RestartJob", "CompleteJob", "TerminateJob", "RestartTask"}}]
+MPI = {"OpenMPI", "Intel", "MPICH"}
 FIELDS = {
     ("kubeflow.org/v2beta1", "MPIJob"): {
         "slotsPerWorker": int,
         "runLauncherAsWorker": bool,
         "sshAuthMountPath": str,
         "launcherCreationPolicy": {"AtStartup", "WaitForWorkersReady"},
-        "mpiImplementation": {"OpenMPI", "Intel", "MPICH"},
+        "mpiImplementation": MPI,
         "runPolicy": {"cleanPodPolicy": {"None", "Running", "All"}, "backoffLimit": int, "activeDeadlineSeconds": int,
                       "ttlSecondsAfterFinished": int, "suspend": bool},
-        "mpiReplicaSpecs": {"Launcher": REPLICAS, "Worker": REPLICAS},
+        "mpiReplicaSpecs!": {"Launcher!": {**REPLICAS, "replicas": {1}}, "Worker": REPLICAS},
     },
     ("batch.volcano.sh/v1alpha1", "Job"): {
         "schedulerName": str,
         "minAvailable": int,
         "maxRetry": int,
         "queue": str,
-        "plugins": {"*": [str]},
+        "plugins": {plugin: [str] for plugin in ("ssh", "svc", "env", "mpi")},
         "policies": POLICIES,
-        "tasks": [{"name": str, "replicas": int, "policies": POLICIES, "template": POD}],
+        "tasks!": [{"name!": str, "replicas": int, "policies": POLICIES, "template!": POD}],
     },
 }
+# What the models take any text for: (field's name, its words).
+WORDS = {
+    "mpiImplementation": MPI,
+    "operator": {"All", "Any", "In", "NotIn"},
+    "action": {"FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts", "FailJob", "FailIndex", "Ignore", "Count"},
+    "onJobFailureReasons": {"BackoffLimitExceeded", "DeadlineExceeded", "FailedIndexes", "MaxFailedIndexesExceeded",
+                            "PodFailurePolicy"},
+}
+ANCESTOR = "trainer.kubeflow.org/trainjob-ancestor-step"
 
 
 def main(files):
@@ -84,13 +95,18 @@ def check(document):
     kind = (document.get("apiVersion"), document.get("kind"))
     if kind in FIELDS:
         yield from head(document)
-        yield from compare(document["spec"], FIELDS[kind], "spec")
+        yield from compare(document.get("spec") or {}, FIELDS[kind], "spec")
     elif kind[1] in MODELS:
         yield from by_model(document, MODELS[kind[1]])
+        yield from words(document, "")
     else:
         yield from by_schema(document, "")
         return
-    for where, template in templates(document, kind[1]):
+    yield from by_operator(document)
+    found = list(templates(document, kind[1]))
+    if not found and kind[1] != "TrainJob":
+        yield "no pod template"
+    for where, template in found:
         pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "x"}, "template": template}
         yield from by_schema(pod, where)
 
@@ -110,6 +126,48 @@ def by_model(document, model):
         yield " ".join(str(error).split())
         return
     yield from lost(document, read, "")
+
+
+def words(value, where):
+    """Holds texts to WORDS."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            given = inner if isinstance(inner, list) else [inner]
+            if name in WORDS and all(isinstance(word, str) for word in given):
+                for word in given:
+                    if word not in WORDS[name]:
+                        yield f"{where}{name}: {word!r} is none of {', '.join(sorted(WORDS[name]))}"
+            yield from words(inner, f"{where}{name}.")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from words(inner, f"{where}{number}.")
+
+
+def by_operator(document):
+    """What an operator refuses, or makes of a manifest, beyond its types."""
+    spec = document.get("spec") or {}
+    match document["kind"]:
+        case "Job":
+            tasks = spec.get("tasks") or []
+            if spec.get("minAvailable", 0) > sum(task.get("replicas", 1) for task in tasks):
+                yield "spec.minAvailable: more than all tasks have"
+            for policy in (policy for part in [spec, *tasks] for policy in part.get("policies") or []):
+                if ("event" in policy) == ("exitCode" in policy):
+                    yield f"{policy}: a policy is for an event or for an exit code"
+        case "JobSet":
+            if not spec.get("replicatedJobs"):
+                yield "spec.replicatedJobs: missing"
+        case "ClusterTrainingRuntime":
+            for where, template in templates(spec, "spec"):
+                user = template["spec"].get("securityContext") or {}
+                users = [user] + [one.get("securityContext") or {} for one in template["spec"]["containers"]]
+                if any(one.get("runAsUser") for one in users) and not user.get("fsGroup"):
+                    yield f"{where}no fsGroup: the key is root's, mode 0640"
+            # The count of nodes is that of the job which has this label.
+            labels = [job["template"].get("metadata", {}).get("labels", {}) for job in spec["template"]["spec"]["replicatedJobs"]
+                      if job["name"] == "launcher"]
+            if any(ANCESTOR in of for of in labels) and spec["mlPolicy"].get("numNodes", 1) != 1:
+                yield "spec.mlPolicy.numNodes: so many launchers"
 
 
 def lost(given, read, where):
@@ -134,10 +192,15 @@ def head(document):
 def compare(given, wanted, where):
     """Holds a value to a table of fields."""
     if wanted is POD:
+        if not ((given or {}).get("spec") or {}).get("containers"):
+            yield f"{where}.spec.containers: missing"
         return
     if isinstance(wanted, dict) and isinstance(given, dict):
+        for name in wanted:
+            if name.endswith("!") and not given.get(name[:-1]):
+                yield f"{where}.{name[:-1]}: missing"
         for name, value in given.items():
-            inner = wanted.get(name, wanted.get("*"))
+            inner = wanted.get(name, wanted.get(f"{name}!", wanted.get("*")))
             if inner is None:
                 yield f"{where}.{name}: no such field"
             else:
@@ -147,7 +210,7 @@ def compare(given, wanted, where):
             yield from compare(value, wanted[0], f"{where}.{number}")
     elif isinstance(wanted, set):
         if given not in wanted:
-            yield f"{where}: {given!r} is none of {', '.join(sorted(wanted))}"
+            yield f"{where}: {given!r} is none of {', '.join(sorted(map(str, wanted)))}"
     elif not (isinstance(wanted, type) and type(given) is wanted):
         yield f"{where}: {given!r} is of the wrong type"
 
