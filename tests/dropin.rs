@@ -353,9 +353,10 @@ fn install_makes_links_and_takes_nothing_away() {
     let output = sh(host, &format!("{bin} install --ssh"));
     assert!(output.success() && output.stderr.contains("(was there)"), "{output:?}");
 
-    // A real sshd stays, unless it is said twice.
-    let output = sh(host, &format!("{bin} install"));
+    // A real sshd stays, unless it is said twice; and no other name is linked meanwhile.
+    let output = sh(host, &format!("{bin} install --dir /opt/bin"));
     assert_eq!(output.code(), 89, "{output:?}");
+    assert!(sh(host, "test ! -e /opt/bin").success());
     assert!(output.stderr.contains("link /usr/sbin/sshd: another program is there"), "{output:?}");
     assert!(output.stderr.contains("--force"), "{output:?}");
     assert!(sh(host, "test -f /usr/sbin/sshd -a ! -L /usr/sbin/sshd").success());
@@ -481,7 +482,7 @@ fn rsync_copies_both_ways() {
 }
 
 /// The words of horovodrun's check of its hosts and of its launch, and of DeepSpeed's look at the first host, as
-/// both put them to a shell.
+/// both put them to a shell, with the options that tests/launchers.rs, which runs both, has no need of.
 #[test]
 fn horovod_and_deepspeed_find_what_they_look_for() {
     let (_lab, hosts, _servers) = four_workers();

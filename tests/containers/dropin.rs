@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use lab::{HostSpec, Install, Lab, MpiJob, Pod, PodCommand, Pods};
 use muster_tests::{LONG, ranks_by_host};
+use serde_json::{Value, json};
 
 use crate::site::{self, image_of, serve, strict, with_programs};
 
@@ -26,29 +28,33 @@ fn run(pods: &Pods, spec: &HostSpec, image: &str, command: &PodCommand) -> lab::
     launcher.output(LONG).unwrap()
 }
 
-/// mpi-operator's example `pi`: its command lines, environment, hostfile and key, in images without OpenSSH.
-fn stock_pi(install: Install) {
+/// mpi-operator's example `pi`: its command lines, environment, hostfile and key, in images without OpenSSH, with the
+/// program that `examples/pi` builds.
+fn stock_pi(install: Install, job: &MpiJob, sshd: &PodCommand, shape: fn(HostSpec) -> HostSpec) {
     if !site::ready() {
         return;
     }
-    let (lab, job) = (Lab::new().unwrap(), job(install, 2));
+    let lab = Lab::new().unwrap();
     let pods = Pods::new(&lab).unwrap();
-    let shape = |spec: HostSpec| {
-        strict(with_programs(spec, install)).bind(install.program("pi"), "/home/mpiuser/pi")
-    };
-    let image = image_of(install);
+    let shape = |spec: HostSpec| shape(with_programs(spec, install));
+    let image = format!("pi-{}", image_of(install));
     let workers = job.all_workers().into_iter().map(shape).collect();
-    let workers = serve(&pods, workers, &format!("{image}-worker"), &sshd(), "READY").unwrap();
+    let workers = serve(&pods, workers, &image, sshd, "READY").unwrap();
     let names = "command -v ssh; readlink -f $(command -v ssh) /usr/sbin/sshd";
     let names = workers[0].exec(names).unwrap();
     assert_eq!(names, "/usr/local/bin/ssh\n/usr/local/bin/muster\n/usr/local/bin/muster\n");
 
-    let image = format!("{image}-launcher");
     let launcher = shape(job.launcher());
-    let command = PodCommand::program("mpirun", ["-n", "2", "/home/mpiuser/pi"]);
+    // Of the operator's variables Open MPI 5 reads none: its users name the hostfile, whatever the remote shell.
+    let hostfile = install == Install::OpenMpi5;
+    let mpirun = |line: &str| {
+        let hostfile = if hostfile { "--hostfile /etc/mpi/hostfile" } else { "" };
+        PodCommand::program("sh", ["-c", &format!("exec mpirun {hostfile} {line}")])
+    };
+    let command = mpirun("-n 2 /home/mpiuser/pi");
     let output = run(&pods, &launcher, &image, &command);
     assert!(output.success() && output.stdout.contains("pi is 3.14159265"), "{output:?}");
-    let command = PodCommand::program("mpirun", ["-n", "4", "/opt/job/ranks", "hello"]);
+    let command = mpirun("-n 4 /opt/job/ranks hello");
     let output = run(&pods, &launcher, &image, &command);
     assert!(output.success(), "{output:?}");
     let hosts = ranks_by_host(&output.stdout, 4);
@@ -57,17 +63,61 @@ fn stock_pi(install: Install) {
 
 #[test]
 fn stock_pi_of_open_mpi() {
-    stock_pi(Install::OpenMpi4);
+    stock_pi(Install::OpenMpi4, &job(Install::OpenMpi4, 2), &sshd(), strict);
+}
+
+#[test]
+fn stock_pi_of_open_mpi_5() {
+    stock_pi(Install::OpenMpi5, &job(Install::OpenMpi5, 2), &sshd(), strict);
 }
 
 #[test]
 fn stock_pi_of_mpich() {
-    stock_pi(Install::Mpich5);
+    stock_pi(Install::Mpich5, &job(Install::Mpich5, 2), &sshd(), strict);
 }
 
 #[test]
 fn stock_pi_of_intel_mpi() {
-    stock_pi(Install::IntelMpi);
+    stock_pi(Install::IntelMpi, &job(Install::IntelMpi, 2), &sshd(), strict);
+}
+
+/// The operator's defaults: root, its key in /root/.ssh, and `sshd -De` on port 22.
+#[test]
+fn stock_pi_as_root() {
+    let job = MpiJob::new("pi", Install::OpenMpi4, 2).unwrap().slots(2);
+    let sshd = PodCommand::program("/usr/sbin/sshd", ["-De"]);
+    stock_pi(Install::OpenMpi4, &job, &sshd, |spec| {
+        // What its examples for root say as a flag.
+        spec.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+    });
+}
+
+/// What an image says of itself, for whoever runs it without saying more.
+#[test]
+fn images_say_what_they_are() {
+    if !site::ready() {
+        return;
+    }
+    let image = |name: &str| {
+        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/podman"))
+            .args(["image", "inspect", &format!("localhost/muster-test/{name}")])
+            .output()
+            .unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()[0].clone()
+    };
+    for mpi in ["openmpi", "openmpi5", "mpich", "intel"] {
+        for role in ["worker", "launcher"] {
+            let of = image(&format!("{mpi}-{role}"));
+            let config = &of["Config"];
+            assert_eq!(config["User"], "1000", "{of}");
+            assert_eq!(config["Entrypoint"], json!(["muster"]), "{of}");
+            let licences = &config["Labels"]["org.opencontainers.image.licenses"];
+            assert!(licences.as_str().unwrap().starts_with("Apache-2.0 AND "), "{of}");
+            let health = &of["Healthcheck"]["Test"][0];
+            assert_eq!(health, if role == "worker" { "CMD" } else { "NONE" }, "{of}");
+        }
+    }
+    assert_eq!(image("muster")["Config"]["Labels"]["org.opencontainers.image.title"], "muster");
 }
 
 /// Four ranks on two workers: a launcher of one image and workers of another.

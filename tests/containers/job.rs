@@ -18,7 +18,8 @@ fn endings(install: Install) {
         return;
     }
     let site = Site::start(install);
-    let strict = "id -u; grep CapBnd /proc/self/status; touch /x 2>/dev/null || echo read-only; \
+    let strict = "id -u; grep CapBnd /proc/self/status; \
+        touch /x /run/x /var/tmp/x ~/x 2>/dev/null || echo read-only; ls /x /run/x /var/tmp/x ~/x 2>/dev/null; \
         ls -d /usr/bin/ssh-* /etc/ssh/sshd_config 2>/dev/null || echo no OpenSSH";
     let strict = site.workers[0].exec(strict).unwrap();
     assert_eq!(strict, "1000\nCapBnd:\t0000000000000000\nread-only\nno OpenSSH\n");
@@ -92,6 +93,19 @@ fn mpich() {
 #[test]
 fn intel_mpi() {
     endings(Install::IntelMpi);
+}
+
+/// On a base that is not Debian, as UBI: it has glibc and a shell, and none of Debian's tools.
+#[test]
+fn on_a_base_without_debians_tools() {
+    if !site::ready() {
+        return;
+    }
+    let job = MpiJob::new("pi", Install::OpenMpi4, 4).unwrap().slots(2).non_root(1000);
+    let site = Site::with("openmpi-bare", Install::OpenMpi4, &job, |spec| spec);
+    let tools = "command -v apt-get dpkg useradd || echo none";
+    assert_eq!(site.workers[0].exec(tools).unwrap(), "none\n");
+    runs_on_all(&site);
 }
 
 /// As platforms do that pick a uid: nobody in the image knows it, and its group is 0.

@@ -114,8 +114,17 @@ impl Site {
         job: &MpiJob,
         change: impl Fn(HostSpec) -> HostSpec,
     ) -> Self {
+        Self::with(image_of(install), install, job, change)
+    }
+
+    /// The same in images of this name.
+    pub(crate) fn with(
+        image: &'static str,
+        install: Install,
+        job: &MpiJob,
+        change: impl Fn(HostSpec) -> HostSpec,
+    ) -> Self {
         let shape = |spec| change(with_programs(strict(spec), install));
-        let image = image_of(install);
         let up = || -> Result<Self, LabError> {
             let lab = Lab::new()?;
             let pods = Pods::new(&lab)?;

@@ -76,6 +76,22 @@ pub fn rows(ready: &[Ready], own: Option<&Report>) -> Vec<Row> {
     ready.iter().map(row).collect()
 }
 
+/// What a host is known to have; `own` is what this machine has.
+fn devices<'r>(host: &'r Ready, own: Option<&'r Report>) -> Option<&'r Report> {
+    match &host.link {
+        Link::Worker(_, control) => control.hello.devices.as_ref(),
+        Link::Here => own,
+        Link::Plain(_) => None,
+    }
+}
+
+/// Whether it is known that no host has a GPU; of a launch without hosts, that this machine has none.
+#[must_use]
+pub fn without_gpus(ready: &[Ready], own: Option<&Report>) -> bool {
+    let none = |report: Option<&Report>| report.is_some_and(|report| Units::of(report).is_none());
+    if ready.is_empty() { none(own) } else { ready.iter().all(|host| none(devices(host, own))) }
+}
+
 /// Which hosts have fewer GPUs than ranks, so that these share them. Where the user's own line says
 /// which ranks run where, the slots stand for them.
 #[must_use]
@@ -88,11 +104,8 @@ pub fn sharing(
     if config.gpu_bind == Some(GpuBind::None) || request.wrapper.is_empty() {
         return None;
     }
-    let devices = |host: &PlanHost| match ready.iter().find(|of| of.spec.name == host.name) {
-        Some(Ready { link: Link::Worker(_, control), .. }) => control.hello.devices.as_ref(),
-        Some(Ready { link: Link::Here, .. }) => own,
-        Some(Ready { link: Link::Plain(_), .. }) | None => None,
-    };
+    let devices =
+        |host: &PlanHost| devices(ready.iter().find(|of| of.spec.name == host.name)?, own);
     let load = |host: &PlanHost| {
         let ranks = match &plan.placement {
             Some(placement) => placement.get(&host.name).copied().unwrap_or(0),

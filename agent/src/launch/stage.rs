@@ -18,7 +18,7 @@ use super::dispatch::Expected;
 use super::fleet::Fleet;
 use super::journal::Journal;
 use super::network;
-use super::slots::{own_slots, plan_hosts};
+use super::slots::{self, own_slots, plan_hosts};
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
 use crate::config::variables::{ABSTRACT, MUSTER_RUN_DIR, POD_NAME};
@@ -33,6 +33,7 @@ use crate::exit::{Class, Explain, Failure};
 use crate::output::Returns;
 use crate::plan::{self, Fabric, Family, Plan, PlanHost, Request};
 use crate::process::limits::raise_open_files;
+use crate::rank::gpus::GpuBind;
 use crate::rank::protocol::Output;
 use crate::rank::{self, Color};
 use crate::readiness::callback;
@@ -148,7 +149,11 @@ pub fn interface(ready: &[Ready]) -> Option<String> {
 ///
 /// # Errors
 /// The wrapper cannot be called by one path on all hosts; the words say why.
-fn wrapper(config: &LaunchConfig, ready: &[Ready]) -> Result<Vec<OsString>, String> {
+fn wrapper(
+    config: &LaunchConfig,
+    ready: &[Ready],
+    own_devices: Option<&Report>,
+) -> Result<Vec<OsString>, String> {
     let own = std::env::current_exe().map_err(|error| format!("our own path: {error}"))?;
     for host in ready {
         let name = &host.spec.name;
@@ -172,7 +177,9 @@ fn wrapper(config: &LaunchConfig, ready: &[Ready]) -> Result<Vec<OsString>, Stri
     }
     let mut words = vec![own.into_os_string(), "rank".into()];
     words.extend(output.flags());
-    let bind = config.gpu_bind.and_then(|bind| bind.to_possible_value());
+    // It need not ask its worker for what nobody has.
+    let none = || slots::without_gpus(ready, own_devices).then_some(GpuBind::None);
+    let bind = config.gpu_bind.or_else(none).and_then(|bind| bind.to_possible_value());
     words.extend(bind.map(|bind| format!("--gpu-bind={}", bind.get_name()).into()));
     words.push("--".into());
     Ok(words)
@@ -187,7 +194,7 @@ pub fn request(
     fabric: Fabric,
     run_dir: &Path,
 ) -> Request {
-    let wrapper = wrapper(config, ready).unwrap_or_else(|why| {
+    let wrapper = wrapper(config, ready, own).unwrap_or_else(|why| {
         say(&format!("warning: the ranks' lines stay untagged, and GPUs unbound: {why}"));
         Vec::new()
     });

@@ -323,7 +323,10 @@ impl Shape<'_> {
             give("volume", format!("{}:{target}/{name}:{mode}", path.display()));
         }
         if spec.read_only_root {
-            words.push("--read-only".into());
+            // As a Pod with an emptyDir at /tmp: podman by itself would leave /run and /var/tmp writable.
+            words.extend(
+                ["--read-only", "--read-only-tmpfs=false", "--tmpfs=/tmp"].map(String::from),
+            );
         }
         Ok(words)
     }
