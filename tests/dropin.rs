@@ -353,9 +353,10 @@ fn install_makes_links_and_takes_nothing_away() {
     let output = sh(host, &format!("{bin} install --ssh"));
     assert!(output.success() && output.stderr.contains("(was there)"), "{output:?}");
 
-    // A real sshd stays, unless it is said twice.
-    let output = sh(host, &format!("{bin} install"));
+    // A real sshd stays, unless it is said twice; and no other name is linked meanwhile.
+    let output = sh(host, &format!("{bin} install --dir /opt/bin"));
     assert_eq!(output.code(), 89, "{output:?}");
+    assert!(sh(host, "test ! -e /opt/bin").success());
     assert!(output.stderr.contains("link /usr/sbin/sshd: another program is there"), "{output:?}");
     assert!(output.stderr.contains("--force"), "{output:?}");
     assert!(sh(host, "test -f /usr/sbin/sshd -a ! -L /usr/sbin/sshd").success());

@@ -192,6 +192,60 @@ fn many_commands_share_the_connection_of_a_launch() {
     assert_eq!(rest, expected, "{output:?}");
 }
 
+/// A launch's connection serves who asks for it in as many words, and nobody who asks for another way.
+#[test]
+fn another_port_user_key_or_host_is_not_that_of_the_launch() {
+    let pair = Pair::start(KeyKind::EcdsaP521);
+    // Stands in for an mpirun with arguments for its agents; `x` shows whose connection it is.
+    let mpirun = "#!/bin/sh\n\
+        case $1 in --version) echo 'mpirun (Open MPI) 4.1.4'; exit;; esac\n\
+        x='echo $MUSTER_SESSION'; own=$($M rsh w0.pi \"$x\")\n\
+        echo 'Port 9' >/tmp/config\n\
+        try() { got=$($M rsh $1 \"$x\" 2>/tmp/err); code=$?\n\
+          if [ \"$got\" = \"$own\" ]; then echo \"$1: own\"; else echo \"$1: $code $got$(head -1 /tmp/err)\"; fi; }\n\
+        try '-x -o ConnectionAttempts=10 w0.pi'; try '-p 2222 -l somebody -i ~/.ssh/id_rsa w0.pi'\n\
+        try '-o HostName=w0.pi nobody'; try '-p 2222 client.pi'\n\
+        try '-p 9 w0.pi'; try '-F /tmp/config w0.pi'; try '-i /nokey w0.pi'\n\
+        try '-o HostName=elsewhere w0.pi'; try '-p 9 client.pi'";
+    let script = pair.lab.shared_dir().join("mpirun");
+    std::fs::write(&script, mpirun).unwrap();
+    let (script, muster) = (script.display(), muster().display().to_string());
+    let output = pair.sh(&format!(
+        "cp {script} /tmp/mpirun; chmod 755 /tmp/mpirun; export M={muster}\n\
+         {muster} launch --hosts w0.pi -- /tmp/mpirun x"
+    ));
+    let said: Vec<&str> = output.stdout.lines().collect();
+    let expected = [
+        "-x -o ConnectionAttempts=10 w0.pi: own",
+        "-p 2222 -l somebody -i ~/.ssh/id_rsa w0.pi: own",
+        "-o HostName=w0.pi nobody: own",
+        // The launcher's own host, where the engine itself runs the command.
+        "-p 2222 client.pi: 0 launcher",
+        "-p 9 w0.pi: 255 muster: rsh: failed to connect to w0.pi (",
+        "-F /tmp/config w0.pi: 255 muster: rsh: failed to connect to w0.pi (",
+        "-i /nokey w0.pi: 255 muster: rsh: failed to read the job's key /nokey: No such file",
+        "-o HostName=elsewhere w0.pi: 255 muster: rsh: failed to resolve elsewhere: no such name",
+        "-p 9 client.pi: 255 muster: rsh: failed to resolve client.pi: no such name",
+    ];
+    assert_eq!(said.len(), expected.len(), "{output:?}");
+    for (said, expected) in said.into_iter().zip(expected) {
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
+
+#[test]
+fn who_is_told_to_stop_says_so() {
+    let pair = Pair::start(KeyKind::EcdsaP521);
+    let line = format!("exec {} rsh w0.pi 'echo up; exec sleep 1000'", muster().display());
+    let client = pair.client.spawn(Cmd::sh(line)).unwrap();
+    client.wait_for_line("up", LONG).unwrap();
+    client.signal(Signal::SIGTERM);
+    let output = client.output(LONG).unwrap();
+    assert_eq!(output.code(), 255, "{output:?}");
+    let words = "muster: rsh: failed to run the command to its end: a signal told to stop\n";
+    assert_eq!(output.stderr, words);
+}
+
 #[test]
 fn a_peer_that_leaves_takes_its_command_along() {
     let pair = Pair::start(KeyKind::EcdsaP521);

@@ -13,7 +13,7 @@ use clap::Args;
         PATH. Under the name sshd it does what `muster sshd` does: operators start it as \
         /usr/sbin/sshd -De.\n\n\
         Links that are there stay; a program that is there (a real OpenSSH) stays too and is an \
-        error, unless --force replaces it.",
+        error, unless --force replaces it. Where one name cannot be linked, none is.",
     after_help = "Examples:\n  \
         muster install                  # ssh and rsh in /usr/local/bin, sshd in /usr/sbin\n  \
         muster install --ssh            # a launcher's image alone\n  \

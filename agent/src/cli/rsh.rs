@@ -9,15 +9,15 @@ use clap::Args;
 #[command(
     about = "Run a command on a host: the remote-shell agent of mpirun",
     long_about = "Runs a command on a host, as ssh would: the remote-shell agent of mpirun.\n\n\
-        Inside a launch the command goes over the connection that muster holds to the host already; \
-        elsewhere it makes one, to a muster worker or to a stock OpenSSH server. Ends with the \
+        Inside a launch the command goes over the connection that muster holds to the host already, \
+        unless its port, key or HostName is another one; elsewhere it makes one, to a muster worker or to a stock OpenSSH server. Ends with the \
         command's exit code, 128 + n when signal n killed it, or 255 when the host could not be \
         reached.\n\nTakes ssh's options. Those with no meaning here are ignored, those that would \
         change the meaning (forwarding, proxies, ttys for shells) are refused. Under the names ssh, \
         rsh and remsh, which `muster install` makes, muster does this without being asked.\n\n\
         Elsewhere than inside a launch ~/.ssh/config and /etc/ssh/ssh_config (or -F FILE) give Port, \
         User, HostName, IdentityFile, ConnectTimeout, ConnectionAttempts and the rest of what -o \
-        takes, by blocks of Host. The port is that of -p or -o, of the configuration, of \
+        takes, by blocks of Host and Match. The port is that of -p or -o, of the configuration, of \
         $MUSTER_PORT, else 2222 and, where nothing listens there, 22. Whose host key is believed \
         says $MUSTER_HOST_KEY: job (the job's own key), known-hosts or any.",
     override_usage = "muster rsh [ssh options] [user@]host command [argument ...]",

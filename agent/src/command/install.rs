@@ -1,12 +1,14 @@
 //! `muster install`.
 
+use std::path::PathBuf;
+
 use crate::cli::InstallArgs;
 use crate::config::env::Environment;
 use crate::exit::{Class, Failure};
-use crate::image::install::{CLIENTS, SERVER, hidden, link, own_file};
+use crate::image::install::{CLIENTS, Link, SERVER, hidden, own_file};
 use crate::text::say;
 
-/// Makes the links, and says what was done; all of them are tried.
+/// Makes the links, and says what was done; none where one of them cannot be made.
 pub(super) fn run(args: &InstallArgs) -> Result<Class, Failure> {
     let program = own_file()?;
     let env = Environment::from_process();
@@ -14,20 +16,15 @@ pub(super) fn run(args: &InstallArgs) -> Result<Class, Failure> {
     let both = !args.ssh && !args.sshd;
     let clients = CLIENTS.iter().filter(|_| both || args.ssh).map(|name| args.dir.join(name));
     let servers = [args.sshd_dir.join(SERVER)].into_iter().filter(|_| both || args.sshd);
-    let mut failure = None;
-    for (path, is_client) in
-        clients.map(|path| (path, true)).chain(servers.map(|path| (path, false)))
-    {
-        match link(&path, &program, args.force) {
-            Ok(made) => say(&made.to_string()),
-            Err(error) => {
-                failure.get_or_insert(error);
-                continue;
-            }
-        }
-        if let Some(why) = hidden(&path, &program, search).filter(|_| is_client) {
-            say(&format!("warning: {why}"));
-        }
+    let plan = |path: PathBuf| Link::plan(&path, &program, args.force);
+    let clients = clients.map(plan).collect::<Result<Vec<_>, _>>()?;
+    let servers = servers.map(plan).collect::<Result<Vec<_>, _>>()?;
+    for link in clients.iter().chain(&servers) {
+        link.make()?;
+        say(&link.to_string());
     }
-    failure.map_or(Ok(Class::Ok), |error| Err(error.into()))
+    for why in clients.iter().filter_map(|link| hidden(&link.path, &program, search)) {
+        say(&format!("warning: {why}"));
+    }
+    Ok(Class::Ok)
 }

@@ -58,11 +58,6 @@ pub(super) fn run(words: Vec<OsString>) -> ExitCode {
     if options.verbose > 0 || env.non_empty(MUSTER_LOG).is_some() {
         super::log_to_stderr(options.verbose.saturating_sub(1));
     }
-    if options.verbose > 0 {
-        for ignored in &options.ignored {
-            say(&format!("{}: ignored {ignored}", options.host));
-        }
-    }
     let outcome = crate::rsh::run(&options, &env);
     match &outcome {
         Outcome::Ended(Ended::Status(_)) => {}

@@ -1,6 +1,7 @@
 //! `muster sshd`, also by the name sshd.
 
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,12 +10,15 @@ use clap::{Args as _, FromArgMatches as _};
 use super::{block_on, fail};
 use crate::cli::{self, WorkerArgs, unset_is_empty};
 use crate::config::env::Environment;
+use crate::discovery::dns::Resolver;
+use crate::discovery::lookup::Lookup as _;
 use crate::exit::{Class, Failure};
+use crate::ids::HostName;
 use crate::process::{background, guard};
 use crate::ssh::sshd_options::{Request, SshdOptions, parse};
 use crate::text::{give, say};
 use crate::worker::Settings;
-use crate::worker::as_sshd::{access, addresses};
+use crate::worker::as_sshd::{AsSshdError, access, addresses};
 use crate::worker::hello::hello;
 use crate::worker::run::{Config, run as serve};
 
@@ -67,9 +71,16 @@ fn usual() -> Result<WorkerArgs, clap::Error> {
     WorkerArgs::from_arg_matches(&command.try_get_matches_from([NAME])?)
 }
 
+/// The addresses of a host by which sshd is to listen.
+fn looked_up(host: &str) -> Result<Vec<IpAddr>, Failure> {
+    let wrong = |source| AsSshdError::Name { name: host.to_owned(), source }.into();
+    let name = HostName::from(host);
+    block_on(async { Resolver::from_system().lookup(&name).await.map_err(wrong) })
+}
+
 fn serve_as(options: SshdOptions, usual: WorkerArgs) -> Result<Class, Failure> {
     let env = Environment::from_process();
-    let (addresses, needs) = addresses(&options, &env)?;
+    let (addresses, needs) = addresses(&options, &env, looked_up)?;
     let (access, notes) = access(&options, &env)?;
     if !options.quiet {
         notes.iter().for_each(|note| say(&format!("sshd: {note}")));

@@ -4,8 +4,10 @@
 
 use std::fmt;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access};
 
 use crate::exit::{Class, Explain};
 
@@ -24,18 +26,20 @@ pub enum Done {
     Kept,
     /// A link to another muster, or to nothing.
     Renewed,
+    /// This program once more, as a file of its own.
+    Copy,
     /// Something else, by force.
     Replaced,
 }
 
-/// A link that leads to muster now.
+/// A link that leads to muster, once it is [made](Link::make).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The link.
     pub path: PathBuf,
     /// What it holds.
     pub target: PathBuf,
-    /// What was done.
+    /// What is done for it.
     pub done: Done,
 }
 
@@ -46,6 +50,7 @@ impl fmt::Display for Link {
             Done::Made => write!(f, "{path} -> {target}"),
             Done::Kept => write!(f, "{path} -> {target} (was there)"),
             Done::Renewed => write!(f, "{path} -> {target} (led elsewhere)"),
+            Done::Copy => write!(f, "{path} -> {target} (was a copy)"),
             Done::Replaced => write!(f, "{path} -> {target} (took the place of another program)"),
         }
     }
@@ -115,37 +120,57 @@ pub fn own_file() -> Result<PathBuf, InstallError> {
     std::env::current_exe().and_then(|path| path.canonicalize()).map_err(InstallError::Own)
 }
 
-/// Has `path` lead to `program`; the directory is made where it is missing.
-///
-/// # Errors
-/// See [`InstallError`]; what was there is there still.
-pub fn link(path: &Path, program: &Path, force: bool) -> Result<Link, InstallError> {
-    let refused = |source| InstallError::Refused { path: path.to_path_buf(), source };
-    let path = &std::path::absolute(path).map_err(refused)?;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory).map_err(refused)?;
-    let target = target(directory, program);
-    let made = |done| Link { path: path.to_path_buf(), target: target.clone(), done };
-    let done = match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Done::Made,
-        Err(error) => return Err(refused(error)),
-        Ok(_) if path.canonicalize().is_ok_and(|led| led == program) => {
-            return Ok(made(Done::Kept));
+impl Link {
+    /// What has to be done for `path` to lead to `program`. Changes nothing, so that all names can be
+    /// looked at before the first one is taken.
+    ///
+    /// # Errors
+    /// See [`InstallError`].
+    pub fn plan(path: &Path, program: &Path, force: bool) -> Result<Self, InstallError> {
+        let refused = |source| InstallError::Refused { path: path.to_path_buf(), source };
+        let path = &std::path::absolute(path).map_err(refused)?;
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let done = match path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Done::Made,
+            Err(error) => return Err(refused(error)),
+            Ok(_) if path.canonicalize().is_ok_and(|led| led == program) => Done::Kept,
+            Ok(found) if found.is_symlink() && (is_muster(path) || leads_nowhere(path)) => {
+                Done::Renewed
+            }
+            Ok(found) if found.is_dir() => return Err(InstallError::Directory(path.to_path_buf())),
+            Ok(found) if found.is_file() && is_copy(path, program) => Done::Copy,
+            Ok(_) if force => Done::Replaced,
+            Ok(_) => return Err(InstallError::Taken(path.to_path_buf())),
+        };
+        if done != Done::Kept {
+            let there = directory.ancestors().find(|one| one.exists()).unwrap_or(directory);
+            let may = access(there, AccessFlags::W_OK | AccessFlags::X_OK);
+            may.map_err(|errno| refused(errno.into()))?;
         }
-        Ok(found) if found.is_symlink() && (is_muster(path) || !path.exists()) => Done::Renewed,
-        Ok(found) if found.is_dir() => return Err(InstallError::Directory(path.to_path_buf())),
-        Ok(_) if force => Done::Replaced,
-        Ok(_) => return Err(InstallError::Taken(path.to_path_buf())),
-    };
-    // Whoever looks for the name meanwhile finds the old one or the new one.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = directory.join(format!(".{name}.{}", std::process::id()));
-    symlink(&target, &new).map_err(refused)?;
-    std::fs::rename(&new, path).map_err(|error| {
-        let _ = std::fs::remove_file(&new);
-        refused(error)
-    })?;
-    Ok(made(done))
+        Ok(Self { path: path.to_path_buf(), target: target(directory, program), done })
+    }
+
+    /// Makes it; its directory too, where that is missing.
+    ///
+    /// # Errors
+    /// See [`InstallError`]; what was there is there still.
+    pub fn make(&self) -> Result<(), InstallError> {
+        let Self { path, target, done } = self;
+        if *done == Done::Kept {
+            return Ok(());
+        }
+        let refused = |source| InstallError::Refused { path: path.clone(), source };
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(directory).map_err(refused)?;
+        // Whoever looks for the name meanwhile finds the old one or the new one.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let new = directory.join(format!(".{name}.{}", std::process::id()));
+        symlink(target, &new).map_err(refused)?;
+        std::fs::rename(&new, path).map_err(|error| {
+            let _ = std::fs::remove_file(&new);
+            refused(error)
+        })
+    }
 }
 
 /// What the link holds: the bare name within one directory, which moves with it, else the whole path.
@@ -162,12 +187,33 @@ fn is_muster(path: &Path) -> bool {
     std::fs::read_link(path).is_ok_and(|led| led.file_name().is_some_and(|name| name == "muster"))
 }
 
+/// Whether a link leads to no file for certain; one whose end may not be looked at leads somewhere.
+fn leads_nowhere(path: &Path) -> bool {
+    path.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether a file holds what the program's holds.
+fn is_copy(path: &Path, program: &Path) -> bool {
+    let length = |path: &Path| path.metadata().map(|found| found.len()).ok();
+    let (one, other) = (length(path), length(program));
+    one.is_some()
+        && one == other
+        && std::fs::read(path)
+            .is_ok_and(|one| std::fs::read(program).is_ok_and(|other| one == other))
+}
+
+/// Whether anybody may run a file, links followed; a search of PATH passes over what nobody may.
+#[must_use]
+pub fn runs(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
 /// The program that a search of PATH finds under this name, links not followed.
 #[must_use]
 pub fn found(name: &str, path: &str) -> Option<PathBuf> {
     let directories = path.split(':').filter(|directory| directory.starts_with('/'));
     let mut files = directories.map(|directory| Path::new(directory).join(name));
-    files.find(|file| file.is_file())
+    files.find(|file| runs(file))
 }
 
 /// What keeps a client's link from being found, if anything: another program comes first on PATH, or
@@ -186,8 +232,6 @@ pub fn hidden(link: &Path, program: &Path, path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     struct Image {
@@ -200,7 +244,8 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         std::fs::create_dir(root.join("bin")).unwrap();
         let program = root.join("bin/muster");
-        std::fs::write(&program, "").unwrap();
+        std::fs::write(&program, "muster").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         Image { dir, program }
     }
 
@@ -210,7 +255,8 @@ mod tests {
         }
 
         fn link(&self, path: &str, force: bool) -> Result<Done, InstallError> {
-            link(&self.at(path), &self.program, force).map(|link| link.done)
+            let link = Link::plan(&self.at(path), &self.program, force)?;
+            link.make().map(|()| link.done)
         }
     }
 
@@ -255,6 +301,35 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_becomes_a_link() {
+        let image = image();
+        std::fs::copy(&image.program, image.at("bin/ssh")).unwrap();
+        assert_eq!(image.link("bin/ssh", false).unwrap(), Done::Copy);
+        assert_eq!(image.at("bin/ssh").canonicalize().unwrap(), image.program);
+        // As long, and another one.
+        std::fs::write(image.at("bin/rsh"), "retsum").unwrap();
+        assert!(matches!(image.link("bin/rsh", false), Err(InstallError::Taken(_))));
+    }
+
+    /// Root looks everywhere, but not through a loop: that ends as untold as a closed directory does.
+    #[test]
+    fn a_link_whose_end_cannot_be_looked_at_stays() {
+        let image = image();
+        symlink("rsh", image.at("bin/ssh")).unwrap();
+        symlink("ssh", image.at("bin/rsh")).unwrap();
+        assert!(matches!(image.link("bin/ssh", false), Err(InstallError::Taken(_))));
+        assert_eq!(std::fs::read_link(image.at("bin/ssh")).unwrap(), Path::new("rsh"));
+    }
+
+    #[test]
+    fn a_plan_changes_nothing() {
+        let image = image();
+        let link = Link::plan(&image.at("new/ssh"), &image.program, false).unwrap();
+        assert_eq!(link.done, Done::Made);
+        assert!(!image.at("new").exists());
+    }
+
+    #[test]
     fn refusals_say_what_to_do() {
         let image = image();
         let error = image.link("bin/muster/ssh", false).unwrap_err();
@@ -279,8 +354,10 @@ mod tests {
         std::fs::create_dir(image.at("first")).unwrap();
         let other = image.at("first/ssh");
         std::fs::write(&other, "").unwrap();
-        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o644)).unwrap();
         let path = format!("{}:{bin}", image.at("first").display());
+        assert_eq!(hidden(&ssh, &image.program, &path), None);
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(hidden(&ssh, &image.program, &path).unwrap().contains("first/ssh comes first"));
     }
 }

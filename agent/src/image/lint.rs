@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::install::runs;
 use crate::config::env::Environment;
 
 mod leftovers;
@@ -87,12 +88,17 @@ impl Image {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// The files of this name on the image's PATH, in its order.
+    /// The programs of this name on the image's PATH, in its order, and links that lead to nothing. A
+    /// file that nobody may run is none: a search of PATH passes over it.
     fn on_path(&self, name: &str) -> Vec<PathBuf> {
         let path = self.env.get("PATH").unwrap_or_default();
         let directories = path.split(':').filter(|directory| directory.starts_with('/'));
         let files = directories.map(|directory| Path::new(directory).join(name));
-        files.filter(|file| self.seen(file).symlink_metadata().is_ok()).collect()
+        let counts = |file: &PathBuf| {
+            let seen = self.seen(file);
+            runs(&seen) || (seen.is_symlink() && self.led(file).is_none())
+        };
+        files.filter(counts).collect()
     }
 
     /// Where links end, as a path of the image; none where they end nowhere.

@@ -111,7 +111,7 @@ impl Engine {
         let (Kind::Command, command) = read_frame(&mut read).await? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let Some((host, way)) = self.fleet.find(&request.host) else {
+        let Some((host, way)) = self.fleet.find(&request.host, &request.way) else {
             return agent.send(Kind::NotOurs, &[]).await;
         };
         agent.send(Kind::Ours, &[]).await?;

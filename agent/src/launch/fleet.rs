@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::event::{Event, Loss};
+use super::socket::WayAsked;
 use crate::devices::own::OwnHost;
 use crate::ids::HostName;
 use crate::readiness::wait::{Control, Link, Ready};
@@ -38,6 +39,16 @@ struct Member {
     name: HostName,
     connection: Option<Arc<Connection>>,
     sender: Option<Arc<ControlSender>>,
+}
+
+impl Member {
+    /// Whether the connection, where there is one, is the way that was asked for.
+    fn is(&self, asked: &WayAsked) -> Option<bool> {
+        let connection = self.connection.as_ref()?;
+        // With no control channel it is an sshd, which serves one user or another.
+        let user = self.sender.is_none().then(|| connection.user());
+        Some(asked.is(connection.peer().port(), user, connection.key()))
+    }
 }
 
 /// All hosts of the job.
@@ -91,35 +102,41 @@ impl Fleet {
         self.members.iter().filter(|member| member.sender.is_some()).map(|member| &member.name)
     }
 
-    /// The host that mpirun means by `name`, and the way to it; none = not of this job.
+    /// The host that mpirun means by `name`, and the way to it; none = not of this job, or not by the
+    /// way that was asked for.
     ///
     /// mpirun may shorten names (Open MPI 4 without `orte_keep_fqdn_hostnames`) and may ask for its
     /// own host (Hydra does).
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<(HostName, Way)> {
-        let asked = HostName::from(name);
-        let exact = self.members.iter().find(|member| member.name == asked);
+    pub fn find(&self, name: &str, asked: &WayAsked) -> Option<(HostName, Way)> {
+        let name = HostName::from(name);
+        let exact = self.members.iter().find(|member| member.name == name);
         let by_address = || {
-            let address: IpAddr = name.parse().ok()?;
+            let address: IpAddr = name.as_str().parse().ok()?;
             let at = |member: &&Member| {
                 member.connection.as_ref().is_some_and(|link| link.peer().ip() == address)
             };
             self.members.iter().find(at)
         };
         let short = || {
-            let mut same =
-                self.members.iter().filter(|member| member.name.short() == asked.short());
+            let mut same = self.members.iter().filter(|member| member.name.short() == name.short());
             // Two hosts of one short name are told apart by nothing; neither is guessed.
             same.next().filter(|_| same.next().is_none())
         };
-        match exact.or_else(by_address).or_else(short) {
-            Some(member) => Some(match &member.connection {
-                Some(connection) => (member.name.clone(), Way::Over(Arc::clone(connection))),
+        let (host, way) = match exact.or_else(by_address).or_else(short) {
+            Some(member) => match &member.connection {
+                Some(connection) => {
+                    let over = || (member.name.clone(), Way::Over(Arc::clone(connection)));
+                    return member.is(asked)?.then(over);
+                }
                 None => (member.name.clone(), Way::Here),
-            }),
-            None if self.own.is_named(&asked) => Some((self.here.clone(), Way::Here)),
-            None => None,
-        }
+            },
+            None if self.own.is_named(&name) => (self.here.clone(), Way::Here),
+            None => return None,
+        };
+        // mpirun's words for its agents are the same for all hosts, and this one has no port of its own.
+        let mut others = self.members.iter().filter_map(|member| member.is(asked)).peekable();
+        (others.peek().is_none() || others.any(|fits| fits)).then_some((host, way))
     }
 
     /// The connections to muster workers.

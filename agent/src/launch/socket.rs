@@ -6,6 +6,7 @@
 //! A frame is a kind byte, four length bytes (big endian) and that many bytes.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::path::Path;
 
 use bytes::Buf;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,39 @@ pub struct Request {
     pub host: String,
     /// Variables to offer to the host.
     pub env: Vec<(String, String)>,
+    /// The way that was asked for.
+    #[serde(default)]
+    pub way: WayAsked,
+}
+
+/// What an agent's command line says of the way to its host; what it leaves open is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayAsked {
+    /// Where the server listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Who to be there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The private key to show: the path of its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl WayAsked {
+    /// Whether a connection to this port with this key is what was asked for. `user` is who the
+    /// connection is for, where the server knows users; a muster worker does not.
+    #[must_use]
+    pub fn is(&self, port: u16, user: Option<&str>, key: &Path) -> bool {
+        let same = |asked: &String| {
+            let asked = Path::new(asked);
+            asked == key
+                || asked.canonicalize().is_ok_and(|one| key.canonicalize().ok() == Some(one))
+        };
+        self.port.is_none_or(|asked| asked == port)
+            && self.user.as_ref().zip(user).is_none_or(|(asked, user)| asked == user)
+            && self.key.as_ref().is_none_or(same)
+    }
 }
 
 /// The frame that a signal handler can write, because it is made already.
@@ -174,6 +208,33 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn a_way_is_the_one_asked_for_or_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, link) = (dir.path().join("key"), dir.path().join("link"));
+        std::fs::write(&key, "").unwrap();
+        std::os::unix::fs::symlink("key", &link).unwrap();
+        let asked = |port, user: Option<&str>, key: Option<&Path>| WayAsked {
+            port,
+            user: user.map(str::to_owned),
+            key: key.map(|key| key.display().to_string()),
+        };
+        for (asked, to_worker, to_sshd) in [
+            (asked(None, None, None), true, true),
+            (asked(Some(2222), Some("ann"), Some(&key)), true, true),
+            (asked(None, None, Some(&link)), true, true),
+            (asked(Some(22), None, None), false, false),
+            // A worker is the same one for every user.
+            (asked(None, Some("bob"), None), true, false),
+            (asked(None, None, Some(Path::new("/nokey"))), false, false),
+        ] {
+            assert_eq!(asked.is(2222, None, &link), to_worker, "{asked:?}");
+            assert_eq!(asked.is(2222, Some("ann"), &key), to_sshd, "{asked:?}");
+        }
+        let gone = asked(None, None, Some(Path::new("/nokey")));
+        assert!(!gone.is(2222, None, Path::new("/nor/this")));
+    }
 
     #[test]
     fn frames_survive_the_way_and_garbage_does_not() {

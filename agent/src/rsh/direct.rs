@@ -14,9 +14,8 @@ use super::streams::{read, write_all};
 use super::target::Target;
 use super::{Outcome, bytes, unwritten, variables};
 use crate::config::env::Environment;
-use crate::exit::Explain;
+use crate::exit::Explain as _;
 use crate::ssh::options::RshOptions;
-use crate::ssh::options::file::complete;
 use crate::ssh::remote::{ExecEvent, ExecEvents, ExecStdin};
 
 /// Attempts to connect, at most; operators ask for ten.
@@ -28,23 +27,18 @@ const CHUNK: usize = 32 * 1024;
 /// Between attempts, as ssh has it.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs the command on the host.
+/// Runs the command on the host; the options are complete.
 #[must_use]
 pub fn run(options: &RshOptions, env: &Environment) -> Outcome {
-    let failed = |error: &dyn Explain| Outcome::Failed(error.to_string(), error.hint());
-    let options = match complete(options, env) {
-        Ok(options) => options,
-        Err(error) => return failed(&error),
-    };
-    let target = match Target::resolve(&options, env) {
+    let target = match Target::resolve(options, env) {
         Ok(target) => target,
-        Err(error) => return failed(&error),
+        Err(error) => return Outcome::Failed(error.to_string(), error.hint()),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Outcome::Failed(format!("start a runtime: {error}"), None),
     };
-    let outcome = runtime.block_on(converse(&options, env, &target));
+    let outcome = runtime.block_on(converse(options, env, &target));
     // A read of standard input may never return; nobody waits for it.
     runtime.shutdown_background();
     outcome
@@ -63,7 +57,7 @@ async fn converse(options: &RshOptions, env: &Environment, target: &Target) -> O
     };
     tokio::select! {
         outcome = over_own_connection(options, env, target) => outcome,
-        () = stop => Outcome::Failed("told to stop by a signal".into(), None),
+        () = stop => Outcome::Failed("run the command to its end: a signal told to stop".into(), None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hands a command to the launcher's engine and carries its streams, without a runtime.
 //!
-//! Must stay small: a thousand of these may run at once.
+//! Must stay small: a thousand of these may run at once. It leaves every host to the engine that the
+//! engine reaches by the way that the command line asks for: port, user, key.
 
 use std::io::{self, BufReader};
 use std::os::fd::{AsFd, AsRawFd};
@@ -17,9 +18,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::unregister;
 
 use super::streams::{read, write_all};
+use super::target::key_asked;
 use super::{FAILED, Outcome, bytes, variables};
 use crate::config::env::Environment;
-use crate::launch::socket::{Kind, Request, STOPPED, receive, send};
+use crate::launch::socket::{Kind, Request, STOPPED, WayAsked, receive, send};
 use crate::process::resident;
 use crate::ssh::options::RshOptions;
 use crate::ssh::remote::Ended;
@@ -30,8 +32,8 @@ const CHUNK: usize = 32 * 1024;
 /// Bytes that are read of the engine at a time: enough for its answer and the end, which is mostly all.
 const ANSWER: usize = 512;
 
-/// Runs the command through the engine; none where there is no engine or the host is none of its
-/// job's.
+/// Runs the command through the engine; none where there is no engine, the host is none of its job's,
+/// or the command line asks for another way to it than the engine's.
 #[must_use]
 pub fn run(socket: &Path, options: &RshOptions, env: &Environment) -> Option<Outcome> {
     // A rank on a worker inherits the variable under Hydra, but not the socket.
@@ -39,7 +41,7 @@ pub fn run(socket: &Path, options: &RshOptions, env: &Environment) -> Option<Out
     match converse(&stream, options, env) {
         Ok(outcome) => outcome,
         Err(error) => {
-            let words = format!("the launcher's engine at {} left: {error}", socket.display());
+            let words = format!("hear from the launcher's engine at {}: {error}", socket.display());
             Some(Outcome::Failed(words, None))
         }
     }
@@ -51,7 +53,12 @@ fn converse(
     env: &Environment,
 ) -> io::Result<Option<Outcome>> {
     let handlers = stop_on_signals(stream)?;
-    let request = Request { host: options.host.to_string(), env: variables(options, env) };
+    let (port, user, key) = (options.port, options.user.clone(), key_asked(options, env));
+    let request = Request {
+        host: options.host_name.clone().unwrap_or_else(|| options.host.to_string()),
+        env: variables(options, env),
+        way: WayAsked { port, user, key },
+    };
     let request = serde_json::to_vec(&request)?;
     let call = [(Kind::Request, &request[..]), (Kind::Command, bytes(&options.command))];
     send(&mut &**stream, &call)?;

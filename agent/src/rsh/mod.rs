@@ -6,13 +6,15 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::config::env::Environment;
 use crate::config::variables::MUSTER_SOCKET;
-use crate::ssh::options::RshOptions;
+use crate::exit::Explain as _;
+use crate::ssh::options::file::complete;
+use crate::ssh::options::{ConfigFiles, Ignored, RshOptions};
 use crate::ssh::remote::Ended;
-use crate::text::matches;
+use crate::text::{matches, say};
 
 pub mod direct;
 pub mod handover;
@@ -46,15 +48,33 @@ impl Outcome {
 }
 
 /// Runs the command on the host: through the engine of the launch that this process belongs to, or
-/// over a connection of its own.
+/// over a connection of its own. With `-v`, options without effect are told.
 #[must_use]
 pub fn run(options: &RshOptions, env: &Environment) -> Outcome {
-    if let Some(socket) = env.non_empty(MUSTER_SOCKET).map(PathBuf::from)
-        && let Some(outcome) = handover::run(&socket, options, env)
-    {
+    let told = |ignored: &[Ignored]| {
+        let ignored = ignored.iter().filter(|_| options.verbose > 0);
+        ignored.for_each(|one| say(&format!("{}: ignored {one}", options.host)));
+    };
+    told(&options.ignored);
+    let handed_over = |options| {
+        let socket = env.non_empty(MUSTER_SOCKET)?;
+        handover::run(Path::new(socket), options, env)
+    };
+    // A file that the command line names may lead elsewhere than the engine does. The usual files are
+    // for who has no connection yet, and would cost every agent of a launch their reading.
+    let named = matches!(options.config, ConfigFiles::One(_));
+    if !named && let Some(outcome) = handed_over(options) {
         return outcome;
     }
-    direct::run(options, env)
+    let completed = match complete(options, env) {
+        Ok(completed) => completed,
+        Err(error) => return Outcome::Failed(error.to_string(), error.hint()),
+    };
+    told(&completed.ignored[options.ignored.len()..]);
+    if named && let Some(outcome) = handed_over(&completed) {
+        return outcome;
+    }
+    direct::run(&completed, env)
 }
 
 /// The variables that `SendEnv` and `SetEnv` give the command.

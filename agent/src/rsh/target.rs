@@ -50,13 +50,21 @@ pub enum TargetError {
     /// MUSTER_HOST_KEY is none of its words.
     #[error("read MUSTER_HOST_KEY: '{0}' is not job, known-hosts or any")]
     HostKey(String),
+    /// An `IdentityFile` has a variable that is not there.
+    #[error("read IdentityFile {path}: ${{{name}}} is not set")]
+    Variable {
+        /// As given.
+        path: String,
+        /// The variable.
+        name: String,
+    },
 }
 
 impl Explain for TargetError {
     fn class(&self) -> Class {
         match self {
             Self::Key(error) => error.class(),
-            Self::Port(_) | Self::HostKey(_) => Class::Config,
+            Self::Port(_) | Self::HostKey(_) | Self::Variable { .. } => Class::Config,
         }
     }
 
@@ -65,6 +73,7 @@ impl Explain for TargetError {
             Self::Key(error) => error.hint(),
             Self::Port(_) => Some("give the port with -p".into()),
             Self::HostKey(_) => Some("unset it: job is the usual one".into()),
+            Self::Variable { name, .. } => Some(format!("set {name}, or name the whole path")),
         }
     }
 }
@@ -104,8 +113,7 @@ impl Target {
                 vec![text.parse().map_err(|_| TargetError::Port(text.to_owned()))?]
             }
         };
-        let user = options.user.clone().unwrap_or_else(|| user_name(env));
-        let host = options.host_name.clone().unwrap_or_else(|| options.host.to_string());
+        let (user, host) = whom(options, env);
         let (key, more) = our_keys(options, env, &host, &user)?;
         let login = |key| {
             let (user, host, heartbeat) = (user.clone(), host.clone(), Heartbeat::default());
@@ -187,21 +195,60 @@ fn our_keys(
     env: &Environment,
     host: &str,
     user: &str,
-) -> Result<(JobKey, Vec<JobKey>), KeyError> {
-    let named = options.identity.iter().map(|path| expand(path, options, env, host, user));
-    let named: Vec<PathBuf> = named.collect();
-    let Some(first) = named.first() else {
+) -> Result<(JobKey, Vec<JobKey>), TargetError> {
+    let named = named_keys(options, env, host, user)?;
+    let Some((first, others)) = named.split_first() else {
         return Ok((keys::find(&keys::directories(None, env))?, Vec::new()));
     };
-    // As ssh does: a key that is not there is no key. Without any the first one is missed.
-    let mut there = named.iter().filter(|path| path.exists()).take(MAX_KEYS);
-    let key = keys::load(there.next().unwrap_or(first))?;
-    Ok((key, there.filter_map(|path| keys::load(path).ok()).collect()))
+    Ok((keys::load(first)?, others.iter().filter_map(|path| keys::load(path).ok()).collect()))
 }
 
-/// Replaces a leading `~/` and the tokens of an `IdentityFile` (ssh_config(5), TOKENS).
-fn expand(path: &Path, options: &RshOptions, env: &Environment, host: &str, user: &str) -> PathBuf {
-    let Some(text) = path.to_str() else { return path.to_path_buf() };
+/// The keys that the options name, those alone that are there; the first one where none is.
+fn named_keys(
+    options: &RshOptions,
+    env: &Environment,
+    host: &str,
+    user: &str,
+) -> Result<Vec<PathBuf>, TargetError> {
+    let named = options.identity.iter().map(|path| expand(path, options, env, host, user));
+    let mut named = named.collect::<Result<Vec<PathBuf>, _>>()?;
+    // As ssh does: a key that is not there is no key. Without any the first one is missed.
+    match named.iter().any(|path| path.exists()) {
+        true => named.retain(|path| path.exists()),
+        false => named.truncate(1),
+    }
+    named.truncate(MAX_KEYS);
+    Ok(named)
+}
+
+/// Who to be on the host, and the host to dial.
+fn whom(options: &RshOptions, env: &Environment) -> (String, String) {
+    let user = options.user.clone().unwrap_or_else(|| user_name(env));
+    (user, options.host_name.clone().unwrap_or_else(|| options.host.to_string()))
+}
+
+/// The key that is shown first, where the options name any: its whole path, as text.
+pub(super) fn key_asked(options: &RshOptions, env: &Environment) -> Option<String> {
+    // Most name none, and need no look at passwd.
+    let first = options.identity.first()?;
+    let (user, host) = whom(options, env);
+    // What cannot be told is no key of the launch; who dials says what is the matter with it.
+    let named = named_keys(options, env, &host, &user).unwrap_or_else(|_| vec![first.clone()]);
+    let key = named.into_iter().next()?;
+    Some(std::path::absolute(&key).unwrap_or(key).to_string_lossy().into_owned())
+}
+
+/// Replaces a leading `~/`, the tokens and the variables of an `IdentityFile` (ssh_config(5), TOKENS and
+/// ENVIRONMENT VARIABLES).
+fn expand(
+    path: &Path,
+    options: &RshOptions,
+    env: &Environment,
+    host: &str,
+    user: &str,
+) -> Result<PathBuf, TargetError> {
+    let Some(text) = path.to_str() else { return Ok(path.to_path_buf()) };
+    let text = with_variables(text, env)?;
     let home = env.non_empty("HOME").unwrap_or("/");
     let value = |token: Option<char>| -> Result<Cow<'_, str>, Infallible> {
         Ok(match token {
@@ -214,8 +261,26 @@ fn expand(path: &Path, options: &RshOptions, env: &Environment, host: &str, user
             other => std::iter::once('%').chain(other).collect(),
         })
     };
-    let Ok(expanded) = config_text::expand(text, home, value);
-    PathBuf::from(expanded)
+    let Ok(expanded) = config_text::expand(&text, home, value);
+    Ok(PathBuf::from(expanded))
+}
+
+/// Replaces each `${NAME}`; what a variable holds is not looked at again.
+fn with_variables(text: &str, env: &Environment) -> Result<String, TargetError> {
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some((before, (name, after))) =
+        rest.split_once("${").and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
+    {
+        let value = env.get(name).ok_or_else(|| TargetError::Variable {
+            path: text.to_owned(),
+            name: name.to_owned(),
+        })?;
+        replaced += before;
+        replaced += &value.replace('%', "%%");
+        rest = after;
+    }
+    Ok(replaced + rest)
 }
 
 /// Asks again, within the limit, where DNS did not answer: that is no word on the host.
@@ -345,7 +410,7 @@ mod tests {
 
     #[test]
     fn tokens() {
-        let env: Environment = [("HOME", "/h"), ("USER", "me")].into_iter().collect();
+        let env: Environment = [("HOME", "/h"), ("USER", "me"), ("K", "a%h")].into_iter().collect();
         let options = options(&["w1", "c"]);
         for (path, expected) in [
             ("~/k", "/h/k"),
@@ -353,9 +418,13 @@ mod tests {
             ("/k%z", "/k%z"),
             ("/k%", "/k%"),
             ("~ann/k", "~ann/k"),
+            ("~/${K}-${USER}.%u", "/h/a%h-me.me"),
+            ("/$K/${K", "/$K/${K"),
         ] {
-            let found = expand(Path::new(path), &options, &env, "w1.svc", "ann");
+            let found = expand(Path::new(path), &options, &env, "w1.svc", "ann").unwrap();
             assert_eq!(found, Path::new(expected), "{path}");
         }
+        let error = expand(Path::new("/${NO}"), &options, &env, "w1.svc", "ann").unwrap_err();
+        assert_eq!(error.to_string(), "read IdentityFile /${NO}: ${NO} is not set");
     }
 }

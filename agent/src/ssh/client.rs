@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -161,6 +162,8 @@ pub struct Connection {
     ended: watch::Receiver<Option<String>>,
     peer: SocketAddr,
     local: SocketAddr,
+    /// The user and the file of the key.
+    way: (String, PathBuf),
     took: (Duration, Duration),
 }
 
@@ -185,6 +188,7 @@ impl Connection {
         stream.set_nodelay(true).map_err(DialError::Unreachable)?;
         let (ended, ended_rx) = watch::channel(None);
         let (key, user, derived) = (login.key.clone(), login.user.clone(), Arc::default());
+        let way = (user.clone(), key.path().to_path_buf());
         let config = config(login.heartbeat);
         let handler = Handler { login, peer, derived: Arc::clone(&derived), ended };
         let mut handle =
@@ -210,7 +214,7 @@ impl Connection {
         match result {
             AuthResult::Success => {
                 let took = (connected - begun, connected.elapsed());
-                Ok(Self { handle, ended: ended_rx, peer, local, took })
+                Ok(Self { handle, ended: ended_rx, peer, local, way, took })
             }
             AuthResult::Failure { .. } => Err(DialError::KeyRefused),
         }
@@ -220,6 +224,18 @@ impl Connection {
     #[must_use]
     pub fn took(&self) -> (Duration, Duration) {
         self.took
+    }
+
+    /// The user that it was opened for.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.way.0
+    }
+
+    /// The file of the key that was offered.
+    #[must_use]
+    pub fn key(&self) -> &Path {
+        &self.way.1
     }
 
     /// The address at the other end.

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::time::Duration;
 
 use crate::text::matches;
@@ -110,17 +111,34 @@ pub fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_secs(total))
 }
 
-/// The text of a configuration file.
+/// The text of a configuration file. Comments may have any bytes, as in OpenSSH.
 ///
 /// # Errors
-/// It cannot be read, is not UTF-8, or is no configuration by its length.
+/// It cannot be read, a setting is not UTF-8, or it is no configuration by its length.
 pub fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if read as u64 > MAX_BYTES {
         return Err(io::Error::other(format!("longer than {MAX_BYTES} bytes")));
     }
-    Ok(text)
+    let lossy = |error: FromUtf8Error| -> io::Result<String> {
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        let odd = |line: &str| match setting(line) {
+            Some(Setting { name, values: Some(values) }) => {
+                values.iter().chain([&name]).any(|word| word.contains(char::REPLACEMENT_CHARACTER))
+            }
+            Some(Setting { values: None, .. }) => true,
+            None => false,
+        };
+        match text.lines().position(odd) {
+            None => Ok(text),
+            Some(index) => {
+                let words = format!("line {} is not UTF-8 text", index + 1);
+                Err(io::Error::new(io::ErrorKind::InvalidData, words))
+            }
+        }
+    };
+    String::from_utf8(bytes).or_else(lossy)
 }
 
 /// The files that an `Include` pattern names, in the order of their names; `*` and `?` may stand in
@@ -224,7 +242,21 @@ mod tests {
         std::fs::write(&long, vec![b'#'; MAX_BYTES as usize + 1]).unwrap();
         assert!(read(&long).unwrap_err().to_string().contains("longer than"));
         assert!(read(dir.path()).is_err());
-        std::fs::write(&long, [0xff, 0xfe]).unwrap();
-        assert!(read(&long).is_err());
+    }
+
+    #[test]
+    fn comments_may_have_any_bytes_and_settings_may_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config");
+        std::fs::write(&file, b"# caf\xe9\nPort 5 # caf\xe9\n").unwrap();
+        let text = read(&file).unwrap();
+        let settings: Vec<Setting> = text.lines().filter_map(setting).collect();
+        assert_eq!(settings, [setting("Port 5").unwrap()]);
+        for bytes in [&b"\xff\xfe"[..], b"Port 5\nUser caf\xe9\n", b"U\xe9 x\n"] {
+            std::fs::write(&file, bytes).unwrap();
+            let error = read(&file).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(error.to_string().ends_with("is not UTF-8 text"), "{error}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! nothing here, or refused because the result would differ from what was asked for; there is no
 //! fourth way.
 
+mod criteria;
 pub mod file;
 mod flags;
 mod keywords;
@@ -74,6 +75,10 @@ pub struct RshOptions {
     pub command: OsString,
     /// `-F`: which files of configuration complete this.
     pub config: ConfigFiles,
+    /// `-P`: what `Match tagged` asks about.
+    pub tag: Option<String>,
+    /// `IgnoreUnknown=`: patterns, with commas between, of settings that files may have and ssh has not.
+    pub ignore_unknown: Option<String>,
     /// Options without effect, for `-v` to tell.
     pub ignored: Vec<Ignored>,
 }
@@ -191,6 +196,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<RshOptions, Op
         send_env: given.send_env,
         command: OsString::from_vec(command),
         config: given.config.unwrap_or_default(),
+        tag: given.tag,
+        ignore_unknown: given.ignore_unknown,
         ignored: given.ignored,
     })
 }
@@ -212,12 +219,17 @@ struct Given {
     set_env: Vec<(String, String)>,
     send_env: Vec<String>,
     config: Option<ConfigFiles>,
+    tag: Option<String>,
+    ignore_unknown: Option<String>,
     ignored: Vec<Ignored>,
 }
 
 impl Given {
     fn ignore(&mut self, option: String, reason: &'static str) {
-        self.ignored.push(Ignored { option, reason });
+        let ignored = Ignored { option, reason };
+        if !self.ignored.contains(&ignored) {
+            self.ignored.push(ignored);
+        }
     }
 }
 

@@ -33,10 +33,10 @@ pub enum Request {
 }
 
 /// One `ListenAddress`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// Where.
-    pub address: IpAddr,
+    /// Where: an address, or a name that stands for some.
+    pub host: String,
     /// A port of its own; none = each of [`SshdOptions::ports`].
     pub port: Option<u16>,
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::config::env::Environment;
 use crate::config::variables::MUSTER_PORT;
 use crate::devices::own::user_name;
+use crate::discovery::lookup::LookupError;
 use crate::exit::{Class, Explain, Failure};
 use crate::ssh::access::{Access, authorized_keys};
 use crate::ssh::config_text;
@@ -29,6 +30,14 @@ pub enum AsSshdError {
     /// MUSTER_PORT is no port.
     #[error("read MUSTER_PORT: '{0}' is not a port from 0 to 65535")]
     Port(String),
+    /// A name to listen by has no address.
+    #[error("find the address of {name}, where sshd is to listen: {source}")]
+    Name {
+        /// What stands behind `ListenAddress`.
+        name: String,
+        /// Why.
+        source: LookupError,
+    },
     /// A `%` that stands for nothing here.
     #[error("read AuthorizedKeysFile {0}: expected no token but %h, %u, %U and %%")]
     Token(String),
@@ -46,12 +55,14 @@ impl Explain for AsSshdError {
     fn class(&self) -> Class {
         match self {
             Self::Port(_) | Self::Token(_) => Class::Config,
+            Self::Name { source, .. } => source.class(),
             Self::Nobody(_) => Class::AuthFailed,
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::Name { source, .. } => return source.hint(),
             Self::Port(_) => "unset it, or give the port with -p".to_owned(),
             Self::Token(_) => "sshd_config(5) lists what stands for what".to_owned(),
             Self::Nobody(_) => {
@@ -68,12 +79,15 @@ impl Explain for AsSshdError {
 /// Without a port from anybody it is 22, where clients of sshd look, and 2222, where muster's look;
 /// one of them is enough, because only root may have the first one in many places.
 ///
+/// `looked_up` gives the addresses of a name or an address.
+///
 /// # Errors
-/// See [`AsSshdError`].
+/// See [`AsSshdError`]; and those of `looked_up`.
 pub fn addresses(
     options: &SshdOptions,
     env: &Environment,
-) -> Result<(Vec<SocketAddr>, Needs), AsSshdError> {
+    looked_up: impl Fn(&str) -> Result<Vec<IpAddr>, Failure>,
+) -> Result<(Vec<SocketAddr>, Needs), Failure> {
     let by_variable = env
         .non_empty(MUSTER_PORT)
         .map(|text| text.parse().map_err(|_| AsSshdError::Port(text.to_owned())));
@@ -99,7 +113,9 @@ pub fn addresses(
     for listen in &options.listen {
         let own = listen.port.as_slice();
         let ports = if own.is_empty() { &ports[..] } else { own };
-        ports.iter().for_each(|port| add(listen.address, *port));
+        for address in looked_up(&listen.host)? {
+            ports.iter().for_each(|port| add(address, *port));
+        }
     }
     // A port that stands in an address was asked for.
     let told = options.listen.iter().any(|listen| listen.port.is_some());
@@ -179,6 +195,8 @@ fn expand(pattern: &str, home: &str, env: &Environment) -> Result<PathBuf, AsSsh
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::ssh::sshd_options::ListenAddress;
 
@@ -188,7 +206,12 @@ mod tests {
 
     #[test]
     fn where_it_listens() {
-        let listen = |text: &str, port| ListenAddress { address: text.parse().unwrap(), port };
+        let listen = |text: &str, port| ListenAddress { host: text.to_owned(), port };
+        let looked_up = |host: &str| match host {
+            "two" => Ok(["10.0.0.3", "::1", "10.0.0.4"].map(|one| one.parse().unwrap()).to_vec()),
+            other => Ok(vec![other.parse().unwrap()]),
+        };
+        let two = listen("two", Some(24));
         let (a, b) = (listen("10.0.0.1", None), listen("10.0.0.2", Some(23)));
         let all = |expected: &'static [&'static str]| (expected, Needs::All);
         let one = |expected: &'static [&'static str]| (expected, Needs::One);
@@ -197,9 +220,10 @@ mod tests {
             (&[], &[], "99", all(&["0.0.0.0:99"])),
             (&[2200], &[], "99", all(&["0.0.0.0:2200"])),
             (&[1, 2, 1], &[], "", all(&["0.0.0.0:1", "0.0.0.0:2"])),
-            (&[], &[a], "", one(&["10.0.0.1:22", "10.0.0.1:2222"])),
-            (&[], &[b], "", all(&["10.0.0.2:23"])),
-            (&[5], &[a, b], "", all(&["10.0.0.1:5", "10.0.0.2:23"])),
+            (&[], &[two], "", all(&["10.0.0.3:24", "10.0.0.4:24"])),
+            (&[], slice::from_ref(&a), "", one(&["10.0.0.1:22", "10.0.0.1:2222"])),
+            (&[], slice::from_ref(&b), "", all(&["10.0.0.2:23"])),
+            (&[5], &[a.clone(), b.clone()], "", all(&["10.0.0.1:5", "10.0.0.2:23"])),
         ] {
             let options = SshdOptions {
                 ports: ports.to_vec(),
@@ -208,15 +232,19 @@ mod tests {
                 ..SshdOptions::default()
             };
             let (found, found_needs) =
-                addresses(&options, &env(&[("MUSTER_PORT", variable)])).unwrap();
+                addresses(&options, &env(&[("MUSTER_PORT", variable)]), looked_up).unwrap();
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             assert_eq!(
                 (found, found_needs),
                 (expected.iter().map(|one| (*one).to_owned()).collect(), needs)
             );
         }
-        let wrong = addresses(&SshdOptions::default(), &env(&[("MUSTER_PORT", "x")])).unwrap_err();
-        assert_eq!(wrong.to_string(), "read MUSTER_PORT: 'x' is not a port from 0 to 65535");
+        let env = env(&[("MUSTER_PORT", "x")]);
+        let wrong = addresses(&SshdOptions::default(), &env, looked_up).unwrap_err();
+        assert_eq!(
+            wrong.error().to_string(),
+            "read MUSTER_PORT: 'x' is not a port from 0 to 65535"
+        );
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! The MPI: there, recognised, whole, and what it writes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::rights::closed;
+use super::rights::{closed, unreadable};
 use super::{Finding, Image, Level};
 use crate::devices::mpirun;
 use crate::exit::Explain as _;
 use crate::plan::{Family, Mpirun};
+
+/// How the names of the libraries begin that an MPI brings or stands on.
+const LIBRARIES: [&str; 7] =
+    ["libmpi", "libopen-", "libprrte", "libpmi", "libhwloc", "libevent", "libfabric"];
 
 pub(super) fn look(image: &Image) -> Vec<Finding> {
     let found = mpirun::find(None, image.env.get("PATH").map(AsRef::as_ref));
@@ -39,8 +43,52 @@ pub(super) fn judge(image: &Image, mpirun: &Mpirun) -> Vec<Finding> {
                 ),
         ),
     }
+    findings.extend(libraries(image, path));
     findings.extend(scratch(image, *family));
     findings
+}
+
+/// The MPI's libraries beside mpirun and where LD_LIBRARY_PATH leads: whether any UID may read them.
+fn libraries(image: &Image, mpirun: &Path) -> Vec<Finding> {
+    let end = image.led(mpirun);
+    let prefixes = [Some(mpirun), end.as_deref()].into_iter().flatten();
+    let prefixes = prefixes.filter_map(|program| program.parent()?.parent());
+    let mut directories: Vec<PathBuf> = prefixes
+        .flat_map(|prefix| ["lib", "lib64", "lib/release"].map(|name| prefix.join(name)))
+        .collect();
+    // Debian's, with a directory for each architecture.
+    for directory in directories.clone() {
+        let triplets = names(image, &directory).into_iter().filter(|name| name.contains("-linux-"));
+        let triplets = triplets.map(|name| directory.join(name));
+        directories.extend(triplets.flat_map(|one| [one.join("openmpi/lib"), one]));
+    }
+    let named = image.env.get("LD_LIBRARY_PATH").unwrap_or_default().split(':');
+    directories.extend(named.filter(|name| name.starts_with('/')).map(PathBuf::from));
+    let (mut seen, mut shut) = (0, Vec::new());
+    for directory in directories {
+        let is_mpi = |name: &String| {
+            name.contains(".so") && LIBRARIES.iter().any(|known| name.starts_with(known))
+        };
+        for name in names(image, &directory).into_iter().filter(is_mpi) {
+            seen += 1;
+            let finding = unreadable(image, &directory.join(name));
+            // One directory may keep them all away, and one file has several names.
+            shut.extend(finding.filter(|one: &Finding| !shut.contains(one)));
+        }
+    }
+    if shut.is_empty() && seen > 0 {
+        shut.push(Finding::new(Level::Ok, "any UID may read the libraries of the MPI"));
+    }
+    shut
+}
+
+/// The names in a directory, sorted; none where it cannot be read.
+fn names(image: &Image, directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(image.seen(directory)).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 /// Where ranks and daemons keep their files: the one place that must be writable.

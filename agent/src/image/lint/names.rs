@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::rights::closed;
 use super::{Finding, Image, Level, SSHD};
 use crate::exit::Explain as _;
 use crate::image::install::{CLIENTS, SERVER};
@@ -31,7 +32,8 @@ fn client(image: &Image, name: &str) -> Vec<Finding> {
                 .hint("muster install --ssh, where mpirun is to reach them by itself"),
         ),
         (Some(first), Some(ours)) if first == ours => {
-            findings.push(Finding::new(Level::Ok, format!("{name} is muster")).at(first));
+            let fine = || Finding::new(Level::Ok, format!("{name} is muster")).at(first);
+            findings.push(closed(image, first).unwrap_or_else(fine));
         }
         (Some(first), Some(ours)) => findings.push(
             Finding::new(
@@ -67,7 +69,8 @@ fn server(image: &Image) -> Vec<Finding> {
     if !is_muster(image, path) {
         return Vec::new();
     }
-    let mut findings = vec![Finding::new(Level::Ok, format!("{SERVER} is muster")).at(path)];
+    let fine = || Finding::new(Level::Ok, format!("{SERVER} is muster")).at(path);
+    let mut findings = vec![closed(image, path).unwrap_or_else(fine)];
     if let Err(error) = sshd_options::check(&image.seen(Path::new(sshd_options::CONFIG_FILE))) {
         let finding = Finding::new(
             Level::Error,

@@ -1,5 +1,6 @@
 //! Whether any UID can reach, read and run what it must.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,54 +8,54 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::{Finding, Image, Level};
-use crate::config::variables::MUSTER_KEY_DIR;
 use crate::ssh::keys;
 
-/// Homes whose keys only their owner may reach by design.
+/// Home of the key in a pod that runs as root, which lets nobody else in by design.
 const ROOTS_HOME: &str = "/root";
 
+/// With which a worker runs every command.
+const SHELL: &str = "/bin/sh";
+
+/// Links on the way to a file, at most, as in the kernel.
+const MAX_LINKS: usize = 40;
+
 pub(super) fn look(image: &Image) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = closed(image, &image.muster).into_iter().collect();
-    if findings.is_empty() {
-        findings.push(Finding::new(Level::Ok, "any UID may run muster").at(&image.muster));
-    }
-    if has_capabilities(&image.seen(&image.muster)) {
-        findings.push(
-            Finding::new(
-                Level::Error,
-                "has file capabilities: without them in the pod it cannot start",
-            )
-            .at(&image.muster)
-            .hint(format!("setcap -r {}", image.muster.display())),
-        );
-    }
-    let named = image.env.non_empty(MUSTER_KEY_DIR).is_some();
+    let run = |program: &Path, fine: &str| match closed(image, program) {
+        Some(finding) => finding,
+        None => Finding::new(Level::Ok, fine).at(program),
+    };
+    let mut findings = vec![
+        run(&image.muster, "any UID may run muster"),
+        run(Path::new(SHELL), "any UID may run the shell of a worker's commands"),
+    ];
     for directory in keys::directories(None, &image.env) {
-        findings.extend(key_directory(image, &directory, named));
+        findings.extend(key_directory(image, &directory));
     }
     findings
 }
 
 /// A directory in which the operator may mount the job's key.
-fn key_directory(image: &Image, directory: &Path, named: bool) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if directory.starts_with(ROOTS_HOME)
-        || !image.seen(directory).parent().is_some_and(Path::exists)
-    {
-        return findings;
+fn key_directory(image: &Image, directory: &Path) -> Vec<Finding> {
+    // Where the image has no such home, the mount makes it, open to all.
+    if !image.seen(directory).parent().is_some_and(Path::exists) {
+        return Vec::new();
     }
+    let place = directory.display();
     // The mount has modes of its own; the way to it has the image's.
-    if let Some(shut) = directory.parent().and_then(|parent| shut(image, parent)) {
-        let level = if named { Level::Error } else { Level::Warning };
-        findings.push(
-            Finding::new(
-                level,
-                format!("only its owner can pass to the job's key in {}", directory.display()),
+    let mut findings = vec![match shut(image, directory) {
+        None => Finding::new(Level::Ok, "any UID can pass to a job's key here").at(directory),
+        Some(shut) if directory.starts_with(ROOTS_HOME) && shut == Path::new(ROOTS_HOME) => {
+            Finding::new(Level::Ok, "root alone can pass to a job's key here").at(directory).hint(
+                "where pods run as another UID, have the operator mount the key elsewhere: \
+                 sshAuthMountPath: /home/mpiuser/.ssh",
             )
-            .at(&shut)
-            .hint(format!("chmod o+x {}, where the pod's UID is not its owner's", shut.display())),
-        );
-    }
+        }
+        Some(shut) => {
+            Finding::new(Level::Error, format!("only its owner can pass to a job's key in {place}"))
+                .at(&shut)
+                .hint(format!("chmod o+x {}", shut.display()))
+        }
+    }];
     if keys::find(&[image.seen(directory)]).is_ok() {
         findings.push(
             Finding::new(
@@ -68,30 +69,68 @@ fn key_directory(image: &Image, directory: &Path, named: bool) -> Vec<Finding> {
     findings
 }
 
-/// What keeps any UID from running a program of the image, if anything.
+/// What keeps any UID without capabilities from running a program of the image, if anything.
 pub(super) fn closed(image: &Image, program: &Path) -> Option<Finding> {
     let Some(end) = image.led(program) else {
         return Some(Finding::new(Level::Error, "leads to no file").at(program));
     };
-    if let Some(shut) = end.parent().and_then(|parent| shut(image, parent)) {
-        let what = format!("only its owner can pass to {}", end.display());
+    if let Some(shut) = shut(image, program) {
+        let what = format!("only its owner can pass to {}", program.display());
         let hint = format!("chmod o+x {}", shut.display());
         return Some(Finding::new(Level::Error, what).at(shut).hint(hint));
     }
     let runs = mode(&image.seen(&end)).is_some_and(|mode| mode & 0o005 == 0o005);
-    (!runs).then(|| {
-        Finding::new(Level::Error, "cannot be run by any UID")
-            .at(&end)
-            .hint(format!("chmod o+rx {}", end.display()))
+    if !runs {
+        let finding = Finding::new(Level::Error, "cannot be run by any UID").at(&end);
+        return Some(finding.hint(format!("chmod o+rx {}", end.display())));
+    }
+    has_capabilities(&image.seen(&end)).then(|| {
+        let what = "has file capabilities: without them in the pod it cannot start";
+        Finding::new(Level::Error, what).at(&end).hint(format!("setcap -r {}", end.display()))
     })
 }
 
-/// The first directory from the root down that not every UID may pass.
-fn shut(image: &Image, directory: &Path) -> Option<PathBuf> {
-    let mut ways: Vec<&Path> = directory.ancestors().collect();
-    ways.reverse();
-    let barred = |way: &&Path| mode(&image.seen(way)).is_some_and(|mode| mode & 0o001 == 0);
-    ways.into_iter().find(barred).map(Path::to_path_buf)
+/// What keeps any UID from reading a file of the image, if anything.
+pub(super) fn unreadable(image: &Image, file: &Path) -> Option<Finding> {
+    if let Some(shut) = shut(image, file) {
+        let what = format!("only its owner can pass to {}", file.display());
+        let hint = format!("chmod o+x {}", shut.display());
+        return Some(Finding::new(Level::Error, what).at(shut).hint(hint));
+    }
+    let reads = mode(&image.seen(file)).is_none_or(|mode| mode & 0o004 != 0);
+    (!reads).then(|| {
+        let finding = Finding::new(Level::Error, "cannot be read by any UID").at(file);
+        finding.hint(format!("chmod o+r {}", file.display()))
+    })
+}
+
+/// The first directory that not every UID may pass on the way to a file, through all links.
+fn shut(image: &Image, file: &Path) -> Option<PathBuf> {
+    let names = |path: &Path| -> Vec<OsString> {
+        path.iter().rev().filter(|name| *name != "/").map(OsString::from).collect()
+    };
+    let (mut left, mut here, mut links) = (names(file), PathBuf::from("/"), 0);
+    while let Some(name) = left.pop() {
+        if mode(&image.seen(&here)).is_some_and(|mode| mode & 0o001 == 0) {
+            return Some(here);
+        }
+        if name == ".." {
+            here.pop();
+            continue;
+        }
+        here.push(name);
+        let Ok(target) = std::fs::read_link(image.seen(&here)) else { continue };
+        links += 1;
+        if links > MAX_LINKS {
+            return None;
+        }
+        here.pop();
+        if target.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        left.extend(names(&target));
+    }
+    None
 }
 
 /// Permission bits, links followed.

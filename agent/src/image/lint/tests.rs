@@ -14,6 +14,7 @@ impl Tree {
         tree.file("/usr/local/bin/muster", 0o755);
         tree.file("/usr/bin/mpirun", 0o755);
         tree.file("/usr/bin/orted", 0o755);
+        tree.file("/bin/sh", 0o755);
         tree.directory("/tmp", 0o1777);
         tree
     }
@@ -116,6 +117,64 @@ fn what_another_uid_cannot_reach_or_run() {
 }
 
 #[test]
+fn what_keeps_a_library_a_link_or_the_shell_from_another_uid() {
+    let tree = Tree::new();
+    tree.file("/usr/lib/x86_64-linux-gnu/libmpi.so.40.30.4", 0o644);
+    tree.link("/usr/lib/x86_64-linux-gnu/libmpi.so.40", "libmpi.so.40.30.4");
+    tree.file("/usr/lib/libopen-rte.so.40", 0o755);
+    tree.file("/usr/lib/libother.so", 0o600);
+    assert_eq!(tree.bad(&[]), []);
+    tree.mode("/usr/lib/x86_64-linux-gnu/libmpi.so.40.30.4", 0o600);
+    tree.mode("/usr/lib/libopen-rte.so.40", 0o700);
+    assert_eq!(
+        tree.bad(&[]),
+        [
+            error("/usr/lib/libopen-rte.so.40"),
+            error("/usr/lib/x86_64-linux-gnu/libmpi.so.40"),
+            error("/usr/lib/x86_64-linux-gnu/libmpi.so.40.30.4")
+        ]
+    );
+    let tree = Tree::new();
+    tree.file("/opt/mpi/libmpi.so", 0o644);
+    tree.mode("/opt/mpi", 0o700);
+    assert_eq!(tree.bad(&[("LD_LIBRARY_PATH", "/opt/mpi")]), [error("/opt/mpi")]);
+
+    let tree = Tree::new();
+    tree.link("/opt/closed/ssh", "../../usr/local/bin/muster");
+    tree.mode("/opt/closed", 0o700);
+    assert_eq!(tree.bad(&[("PATH", "/opt/closed:/usr/bin")]), [error("/opt/closed")]);
+    tree.mode("/opt/closed", 0o755);
+    assert_eq!(tree.bad(&[("PATH", "/opt/closed:/usr/bin")]), []);
+    // The way leads through a directory that the path does not show.
+    tree.link("/opt/open", "closed");
+    tree.mode("/opt/closed", 0o700);
+    assert_eq!(tree.bad(&[("PATH", "/opt/open:/usr/bin")]), [error("/opt/closed")]);
+
+    let tree = Tree::new();
+    tree.link("/usr/sbin/sshd", "../local/bin/muster");
+    tree.mode("/usr/sbin", 0o700);
+    assert_eq!(tree.bad(&[]), [error("/usr/sbin")]);
+
+    let tree = Tree::new();
+    tree.mode("/bin/sh", 0o700);
+    assert_eq!(tree.bad(&[]), [error("/bin/sh")]);
+    std::fs::remove_file(tree.at("/bin/sh")).unwrap();
+    assert_eq!(tree.bad(&[]), [error("/bin/sh")]);
+}
+
+/// setcap(8) is at work here for real, which root alone may do.
+#[test]
+fn programs_with_capabilities_do_not_start_without_them() {
+    for program in ["/usr/local/bin/muster", "/usr/bin/mpirun", "/usr/bin/orted"] {
+        let tree = Tree::new();
+        let mut setcap = std::process::Command::new("setcap");
+        let set = setcap.arg("cap_sys_nice+ep").arg(tree.at(program)).status().unwrap();
+        assert!(set.success(), "setcap needs CAP_SETFCAP");
+        assert_eq!(tree.bad(&[]), [error(program)]);
+    }
+}
+
+#[test]
 fn an_mpi_without_its_daemon_or_its_scratch() {
     let tree = Tree::new();
     std::fs::remove_file(tree.at("/usr/bin/orted")).unwrap();
@@ -139,6 +198,9 @@ fn names_that_lead_elsewhere() {
     tree.link("/usr/local/bin/ssh", "muster");
     assert_eq!(tree.bad(&[]), []);
     assert_eq!(tree.bad(&[("PATH", "/usr/bin:/usr/local/bin")]), [error("/usr/bin/ssh")]);
+    // What nobody may run is passed over.
+    tree.mode("/usr/bin/ssh", 0o644);
+    assert_eq!(tree.bad(&[("PATH", "/usr/bin:/usr/local/bin")]), []);
     let tree = Tree::new();
     tree.link("/usr/local/bin/ssh", "/opt/muster");
     tree.link("/usr/sbin/sshd", "/opt/muster");
@@ -160,10 +222,23 @@ fn a_configuration_that_muster_cannot_serve_by() {
 fn keys_and_the_way_to_them() {
     let tree = Tree::new();
     tree.directory("/home/mpiuser", 0o700);
-    assert_eq!(tree.bad(&[]), [warning("/home/mpiuser")]);
+    let told = |variables: &[(&str, &str)]| -> Vec<(Level, String, String)> {
+        let findings = tree.look(variables, Family::OpenMpi4).into_iter();
+        findings
+            .filter(|finding| finding.what.contains("a job's key"))
+            .map(|one| (one.level, one.place.unwrap().display().to_string(), one.what))
+            .collect()
+    };
+    assert_eq!(tree.bad(&[]), [error("/home/mpiuser")]);
+    assert_eq!(tree.bad(&[("HOME", "/home/mpiuser")]), [error("/home/mpiuser")]);
     assert_eq!(tree.bad(&[("MUSTER_KEY_DIR", "/home/mpiuser/keys")]), [error("/home/mpiuser")]);
     tree.mode("/home/mpiuser", 0o755);
+    tree.directory("/root", 0o700);
     assert_eq!(tree.bad(&[]), []);
+    let ok = |place: &str, who: &str| {
+        (Level::Ok, place.to_owned(), format!("{who} can pass to a job's key here"))
+    };
+    assert_eq!(told(&[]), [ok("/root/.ssh", "root alone"), ok("/home/mpiuser/.ssh", "any UID")]);
     tree.directory("/home/mpiuser/.ssh", 0o755);
     let made = std::process::Command::new("ssh-keygen")
         .args(["-q", "-t", "ed25519", "-N", "", "-f"])

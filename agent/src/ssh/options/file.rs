@@ -1,14 +1,16 @@
 //! ssh_config(5): fills in what the command line leaves open.
 //!
-//! Must not connect or look a name up. Only the direct way reads these files; inside a launch the
-//! engine's connection is there already, and nothing in them can change it.
+//! Must not connect or look a name up. Only the direct way reads the usual files; inside a launch the
+//! engine's connection is there already, and only a file that the command line names leads elsewhere.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::criteria::{Facts, hold};
 use super::keywords::apply_setting;
 use super::{ConfigFiles, Given, OptionsError, RshOptions};
 use crate::config::env::Environment;
+use crate::devices::own::user_name;
 use crate::exit::{Class, Explain};
 use crate::ssh::config_text::{MAX_DEPTH, included, read, setting};
 use crate::text::matches;
@@ -64,18 +66,25 @@ fn complete_from(
     system: &Path,
 ) -> Result<RshOptions, ConfigError> {
     let home = Path::new(env.non_empty("HOME").unwrap_or("/"));
-    let mut reader =
-        Reader { host: options.host.as_str(), given: Given::default(), unknown: Vec::new() };
-    match &options.config {
-        ConfigFiles::None => {}
-        ConfigFiles::One(path) => reader.file(path, &home.join(".ssh"), true, 0)?,
-        ConfigFiles::Usual => {
-            for (path, base) in [
-                (home.join(".ssh/config"), home.join(".ssh")),
-                (system.join("ssh_config"), system.into()),
-            ] {
-                reader.file(&path, &base, false, 0)?;
-            }
+    let ignore_unknown = options.ignore_unknown.clone();
+    let given = Given { ignore_unknown, ..Given::default() };
+    let mut reader = Reader { options, env, given, again: false, final_seen: false };
+    let files = match &options.config {
+        ConfigFiles::None => Vec::new(),
+        ConfigFiles::One(path) => vec![(path.clone(), home.join(".ssh"))],
+        ConfigFiles::Usual => vec![
+            (home.join(".ssh/config"), home.join(".ssh")),
+            (system.join("ssh_config"), system.into()),
+        ],
+    };
+    let named = options.config != ConfigFiles::Usual;
+    for again in [false, true] {
+        reader.again = again;
+        for (path, base) in &files {
+            reader.file(path, base, named, 0)?;
+        }
+        if !reader.final_seen {
+            break;
         }
     }
     let given = reader.given;
@@ -98,12 +107,14 @@ fn complete_from(
     Ok(options)
 }
 
-/// Reads files for one host.
+/// Reads files for one command line.
 struct Reader<'a> {
-    host: &'a str,
+    options: &'a RshOptions,
+    env: &'a Environment,
     given: Given,
-    /// `IgnoreUnknown`.
-    unknown: Vec<String>,
+    /// All is read for the second time, because a `Match final` was seen; Red Hat's own file has one.
+    again: bool,
+    final_seen: bool,
 }
 
 impl Reader<'_> {
@@ -143,10 +154,11 @@ impl Reader<'_> {
             match setting.name.to_ascii_lowercase().as_str() {
                 "host" => active = self.is_named(several()?),
                 "match" => {
-                    active = matches!(several()?, [one] if one.eq_ignore_ascii_case("all"));
-                    if !active {
-                        self.given.ignore("Match".into(), "muster reads blocks of Host alone");
-                    }
+                    let is_final = |word: &String| {
+                        word.strip_prefix('!').unwrap_or(word).eq_ignore_ascii_case("final")
+                    };
+                    self.final_seen |= several()?.iter().any(is_final);
+                    active = self.is_meant(several()?).map_err(at)?;
                 }
                 _ if !active => {}
                 "include" => {
@@ -154,17 +166,8 @@ impl Reader<'_> {
                         self.file(&file, base, false, depth + 1)?;
                     }
                 }
-                "ignoreunknown" => {
-                    let lists = several()?.iter().flat_map(|list| list.split(','));
-                    self.unknown.extend(lists.map(str::to_ascii_lowercase));
-                }
-                keyword => {
-                    let known = self.unknown.iter().any(|pattern| matches(pattern, keyword));
-                    match apply_setting(&mut self.given, &setting.name, &setting.name, values) {
-                        Err(OptionsError::Unknown(_)) if known => {}
-                        result => result.map_err(|error| at(problem(error)))?,
-                    }
-                }
+                _ => apply_setting(&mut self.given, &setting.name, &setting.name, values)
+                    .map_err(|error| at(problem(error)))?,
             }
         }
         Ok(())
@@ -172,7 +175,9 @@ impl Reader<'_> {
 
     /// Whether a line of `Host` patterns is about the host: one matches, and none with a `!` does.
     fn is_named(&self, patterns: &[String]) -> bool {
-        let host = self.host.to_ascii_lowercase();
+        let original = self.options.host.to_string();
+        let host = if self.again { self.host_name().unwrap_or(original) } else { original };
+        let host = host.to_ascii_lowercase();
         let is = |pattern: &str| matches(&pattern.to_ascii_lowercase(), &host);
         let mut named = false;
         for pattern in patterns {
@@ -183,6 +188,32 @@ impl Reader<'_> {
             }
         }
         named
+    }
+
+    /// What `HostName` says so far, if anything.
+    fn host_name(&self) -> Option<String> {
+        let by_file = || {
+            let name = self.given.host_name.as_ref()?;
+            Some(super::expand_host(name, self.options.host.as_str()))
+        };
+        self.options.host_name.clone().or_else(by_file)
+    }
+
+    /// Whether the criteria of a `Match` line hold, by what is known up to that line.
+    fn is_meant(&self, words: &[String]) -> Result<bool, String> {
+        let (options, given) = (self.options, &self.given);
+        let original = options.host.as_str();
+        let host = self.host_name();
+        let local_user = &user_name(self.env);
+        let facts = Facts {
+            host: host.as_deref().unwrap_or(original),
+            original,
+            user: options.user.as_ref().or(given.user.as_ref()).unwrap_or(local_user),
+            local_user,
+            again: self.again,
+            tag: options.tag.as_ref().or(given.tag.as_ref()).map_or("", String::as_str),
+        };
+        hold(words, &facts)
     }
 }
 
@@ -210,134 +241,4 @@ fn problem(error: OptionsError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ffi::OsString;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::ssh::options::parse;
-
-    struct Files(tempfile::TempDir);
-
-    impl Files {
-        fn new(user: &str, system: &str) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::create_dir_all(dir.path().join("home/.ssh/more")).unwrap();
-            std::fs::create_dir_all(dir.path().join("etc/d")).unwrap();
-            std::fs::write(dir.path().join("home/.ssh/config"), user).unwrap();
-            std::fs::write(dir.path().join("etc/ssh_config"), system).unwrap();
-            Self(dir)
-        }
-
-        fn add(&self, name: &str, text: &str) {
-            std::fs::write(self.0.path().join(name), text).unwrap();
-        }
-
-        fn options(&self, words: &[&str]) -> Result<RshOptions, ConfigError> {
-            let options = parse(words.iter().map(OsString::from)).unwrap();
-            let home = self.0.path().join("home").display().to_string();
-            let env: Environment = [("HOME", home)].into_iter().collect();
-            complete_from(&options, &env, &self.0.path().join("etc"))
-        }
-    }
-
-    #[test]
-    fn the_first_value_counts_and_the_command_line_comes_first() {
-        let files = Files::new(
-            "Host w1 w2\n  Port 2200\n  User ann\n  IdentityFile ~/.ssh/one\n\
-             Host w*\n  Port 2300\n  User bob\n  ConnectTimeout 5\n  IdentityFile ~/.ssh/two\n\
-             Host *\n  HostName %h.svc\n",
-            "ConnectTimeout 9\nConnectionAttempts 7\nStrictHostKeyChecking no\nSendEnv LANG LC_*\n",
-        );
-        let options = files.options(&["w1", "c"]).unwrap();
-        assert_eq!((options.port, options.user.as_deref()), (Some(2200), Some("ann")));
-        assert_eq!(options.host_name.as_deref(), Some("w1.svc"));
-        assert_eq!(options.connect_timeout.flatten(), Some(Duration::from_secs(5)));
-        assert_eq!(options.connection_attempts, Some(7));
-        assert_eq!(options.identity, ["~/.ssh/one", "~/.ssh/two"].map(PathBuf::from));
-        assert_eq!(options.send_env, ["LANG", "LC_*"]);
-        assert_eq!(options.ignored.len(), 1);
-
-        let options = files.options(&["w3", "c"]).unwrap();
-        assert_eq!((options.port, options.user.as_deref()), (Some(2300), Some("bob")));
-        let options = files
-            .options(&["-p1", "-oConnectTimeout=none", "-oHostName=a", "-i/k", "eve@w1", "c"])
-            .unwrap();
-        assert_eq!((options.port, options.user.as_deref()), (Some(1), Some("eve")));
-        assert_eq!(options.connect_timeout, Some(None));
-        assert_eq!(options.host_name.as_deref(), Some("a"));
-        assert_eq!(options.identity[0], Path::new("/k"));
-        assert_eq!(files.options(&["other", "c"]).unwrap().port, None);
-    }
-
-    #[test]
-    fn which_hosts_a_block_is_about() {
-        for (patterns, host, expected) in [
-            ("w1", "w1", true),
-            ("W1", "w1", true),
-            ("w?", "w1", true),
-            ("w?", "w10", false),
-            ("*.svc", "w1.pi.svc", true),
-            ("!w1 *", "w1", false),
-            ("* !w1", "w1", false),
-            ("* !w1", "w2", true),
-            ("!w1", "w2", false),
-            ("10.0.0.*", "10.0.0.7", true),
-        ] {
-            let files = Files::new(&format!("Host {patterns}\nPort 7\n"), "");
-            let port = files.options(&[host, "c"]).unwrap().port;
-            assert_eq!(port.is_some(), expected, "{patterns} {host}");
-        }
-    }
-
-    #[test]
-    fn which_files_are_read() {
-        let files = Files::new("Include more/*\nPort 1\n", "Port 2\n");
-        assert_eq!(files.options(&["w1", "c"]).unwrap().port, Some(1));
-        files.add("home/.ssh/more/a", "Host other\nPort 5\nHost w2\nPort 6\n");
-        assert_eq!(files.options(&["w1", "c"]).unwrap().port, Some(1));
-        assert_eq!(files.options(&["w2", "c"]).unwrap().port, Some(6));
-        files.add("etc/alone", "User ann\n");
-        let alone = files.0.path().join("etc/alone").display().to_string();
-        let options = files.options(&["-F", &alone, "w1", "c"]).unwrap();
-        assert_eq!((options.port, options.user.as_deref()), (None, Some("ann")));
-        assert_eq!(files.options(&["-Fnone", "w1", "c"]).unwrap().port, None);
-        assert_eq!(files.options(&["-F/dev/null", "w1", "c"]).unwrap().port, None);
-        let error = files.options(&["-F", "/no/such", "w1", "c"]).unwrap_err();
-        assert_eq!(error.to_string(), "read /no/such: No such file or directory (os error 2)");
-        // A block that is not read includes nothing.
-        let files = Files::new("Host other\nInclude more/*\n", "");
-        files.add("home/.ssh/more/a", "Port 5\n");
-        assert_eq!(files.options(&["w1", "c"]).unwrap().port, None);
-        let files = Files::new("Include config\n", "");
-        assert!(files.options(&["w1", "c"]).unwrap_err().to_string().contains("too deep"));
-    }
-
-    #[test]
-    fn match_is_passed_over_but_for_all() {
-        let files = Files::new("Match host w1\nPort 5\nMatch all\nUser ann\n", "");
-        let options = files.options(&["w1", "c"]).unwrap();
-        assert_eq!((options.port, options.user.as_deref()), (None, Some("ann")));
-        assert_eq!(options.ignored[0].to_string(), "Match: muster reads blocks of Host alone");
-    }
-
-    #[test]
-    fn what_is_wrong_names_its_line() {
-        for (text, words) in [
-            ("Port x", "line 2: Port takes a port from 1 to 65535, not \"x\""),
-            ("Port", "line 2: Port needs a value"),
-            ("User \"a", "line 2: User takes a value with its quotes closed"),
-            ("Host", "line 2: Host needs a value"),
-            ("Bogus 1", "line 2: ssh has no setting Bogus"),
-            ("ProxyJump gate", "line 2: ProxyJump cannot be honoured: muster dials hosts directly"),
-        ] {
-            let files = Files::new(&format!("\n{text}\n"), "");
-            let error = files.options(&["w1", "c"]).unwrap_err();
-            assert!(error.to_string().contains("/.ssh/config "), "{error}");
-            assert!(error.to_string().contains(words), "{text}: {error}");
-            assert!(error.hint().is_some());
-        }
-        let files = Files::new("IgnoreUnknown bog*\nBogus 1\nHost gate\nProxyJump gate\n", "");
-        files.options(&["w1", "c"]).unwrap();
-    }
-}
+mod tests;

@@ -23,7 +23,6 @@ const NO_X11: &str = "there is no X11 forwarding to turn on or off";
 const NO_AGENT: &str = "there is no key agent to forward: every host has the job's key";
 const NO_GSSAPI: &str = "the job's key is the only way in";
 const OWN_CRYPTO: &str = "both ends choose the algorithms";
-const NO_MATCH: &str = "muster reads no blocks of Match, which a tag is for";
 const OWN_SHARING: &str = "muster shares its connection by itself, through its own socket";
 const NO_SHELL: &str = "muster runs a command and waits for it";
 const NO_JUMP: &str = "muster dials hosts directly";
@@ -52,7 +51,11 @@ fn does(letter: u8) -> Option<Does> {
             });
             Ok(())
         }),
-        b'P' => IgnoreValue(NO_MATCH),
+        b'P' => Take(|given, option, value| {
+            let tag = text(option, value)?;
+            given.tag.get_or_insert(tag);
+            Ok(())
+        }),
         b'g' => Ignore("there are no forwarded ports to share"),
         b'G' | b'V' => Refuse("this asks ssh about itself"),
         b'Q' => RefuseValue("this asks ssh about itself"),

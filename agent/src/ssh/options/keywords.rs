@@ -3,6 +3,7 @@
 //! Must not read a file; that is `file`.
 
 use super::super::config_text::{duration, setting};
+use super::criteria::is_listed;
 use super::{Family, Given, OptionsError, port};
 
 const HOST_KEY: &str = "muster checks the host key against the job's own";
@@ -12,6 +13,7 @@ const OWN_CRYPTO: &str = "both ends choose the algorithms";
 const OWN_SHARING: &str = "muster shares its connection by itself";
 const OWN_HEARTBEAT: &str = "muster has its own heartbeat";
 const OWN_WAYS: &str = "muster has its own way with names and logs";
+const OLD: &str = "ssh itself knows it no more";
 const NO_PTY: &str = "there is never a terminal on the other side";
 const NO_AGENT: &str = "there is no key agent: every host has the job's key";
 const NO_FORWARDING: &str = "muster forwards nothing";
@@ -23,7 +25,9 @@ fn ignored(keyword: &str) -> Option<&'static str> {
     Some(match keyword {
         "stricthostkeychecking"
         | "userknownhostsfile"
+        | "userknownhostsfile2"
         | "globalknownhostsfile"
+        | "globalknownhostsfile2"
         | "checkhostip"
         | "hostkeyalias"
         | "hashknownhosts"
@@ -33,7 +37,6 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         | "fingerprinthash"
         | "knownhostscommand"
         | "hostkeyalgorithms"
-        | "revokedhostkeys"
         | "casignaturealgorithms"
         | "nohostauthenticationforlocalhost" => HOST_KEY,
         "preferredauthentications"
@@ -44,9 +47,18 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         | "kbdinteractivedevices"
         | "hostbasedauthentication"
         | "hostbasedacceptedalgorithms"
+        | "hostbasedkeytypes"
+        | "dsaauthentication"
+        | "kerberosauthentication"
+        | "skeyauthentication"
+        | "tisauthentication"
         | "gssapiauthentication"
+        | "gssapiclientidentity"
         | "gssapidelegatecredentials"
+        | "gssapikexalgorithms"
         | "gssapikeyexchange"
+        | "gssapirenewalforcesrekey"
+        | "gssapiserveridentity"
         | "gssapitrustdns"
         | "pubkeyacceptedalgorithms"
         | "pubkeyacceptedkeytypes"
@@ -54,10 +66,12 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         | "certificatefile"
         | "enablesshkeysign" => JOB_KEY,
         "batchmode" | "numberofpasswordprompts" => NEVER_ASKS,
-        "ciphers" | "macs" | "kexalgorithms" | "rekeylimit" | "compression" | "requiredrsasize"
-        | "protocol" => OWN_CRYPTO,
+        "cipher" | "ciphers" | "macs" | "kexalgorithms" | "rekeylimit" | "compression"
+        | "requiredrsasize" | "protocol" => OWN_CRYPTO,
         "controlmaster" | "controlpath" | "controlpersist" => OWN_SHARING,
         "serveraliveinterval"
+        | "protocolkeepalives"
+        | "setuptimeout"
         | "serveralivecountmax"
         | "tcpkeepalive"
         | "ipqos"
@@ -81,12 +95,21 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         | "canonicalizefallbacklocal"
         | "canonicalizemaxdots"
         | "canonicalizepermittedcnames"
-        | "ignoreunknown"
-        | "tag"
         | "logverbose"
         | "syslogfacility"
         | "versionaddendum"
         | "proxyusefdpass" => OWN_WAYS,
+        "afstokenpassing"
+        | "compressionlevel"
+        | "fallbacktorsh"
+        | "kerberostgtpassing"
+        | "rhostsauthentication"
+        | "rhostsrsaauthentication"
+        | "rsaauthentication"
+        | "useblacklistedkeys"
+        | "useprivilegedport"
+        | "useroaming"
+        | "usersh" => OLD,
         _ => return None,
     })
 }
@@ -103,7 +126,10 @@ fn refused(keyword: &str) -> Option<(&'static str, &'static str)> {
         "permitlocalcommand" => ("muster runs nothing on this side", "no"),
         "forkafterauthentication" => ("an MPI launcher needs its agent in the foreground", "no"),
         "sessiontype" => ("muster runs commands, not subsystems", "default"),
-        "pkcs11provider" | "securitykeyprovider" => ("muster reads keys from files only", "none"),
+        "revokedhostkeys" => ("muster reads no list of revoked keys", "none"),
+        "pkcs11provider" | "securitykeyprovider" | "smartcarddevice" => {
+            ("muster reads keys from files only", "none")
+        }
         _ => return None,
     })
 }
@@ -138,8 +164,10 @@ pub(super) fn apply_setting(
         }
         "user" => drop(given.user.get_or_insert_with(|| value.clone())),
         "hostname" => drop(given.host_name.get_or_insert_with(|| value.clone())),
-        "identityfile" if value.eq_ignore_ascii_case("none") => {}
-        "identityfile" => given.identity.push(value.into()),
+        "tag" => drop(given.tag.get_or_insert_with(|| value.clone())),
+        "identityfile" | "identityfile2" if value.eq_ignore_ascii_case("none") => {}
+        "identityfile" | "identityfile2" if given.identity.iter().any(|one| one == value) => {}
+        "identityfile" | "identityfile2" => given.identity.push(value.into()),
         "connecttimeout" => {
             let time = if value.eq_ignore_ascii_case("none") {
                 None
@@ -178,6 +206,8 @@ pub(super) fn apply_setting(
             "debug3" => given.verbose = given.verbose.max(3),
             _ => return Err(wrong("a level such as QUIET, INFO or DEBUG")),
         },
+        // The first list is the only one.
+        "ignoreunknown" => drop(given.ignore_unknown.get_or_insert_with(|| values.join(","))),
         keyword => {
             if let Some(reason) = ignored(keyword) {
                 given.ignore(option.to_owned(), reason);
@@ -185,7 +215,11 @@ pub(super) fn apply_setting(
                 if !value.eq_ignore_ascii_case(off) {
                     return Err(OptionsError::Refused { option: option.to_owned(), reason });
                 }
-            } else {
+            } else if !given
+                .ignore_unknown
+                .as_ref()
+                .is_some_and(|list| is_listed(keyword, list, true))
+            {
                 return Err(OptionsError::Unknown(option.to_owned()));
             }
         }

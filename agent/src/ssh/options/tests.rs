@@ -193,7 +193,6 @@ fn what_is_ignored_says_why() {
         "hmac",
         "-e",
         "none",
-        "-Ptag",
         "-oStrictHostKeyChecking=no",
         "-oUserKnownHostsFile=/dev/null",
         "-oBatchMode=yes",
@@ -203,7 +202,7 @@ fn what_is_ignored_says_why() {
         "w1",
         "c",
     ]);
-    assert_eq!(options.ignored.len(), 13 + 4 + 4);
+    assert_eq!(options.ignored.len(), 13 + 3 + 4);
     let last = options.ignored.last().unwrap().to_string();
     assert_eq!(last, "-o ControlMaster: muster shares its connection by itself");
 }
@@ -241,6 +240,7 @@ fn what_is_refused() {
         &["-oSessionType=none"],
         &["-oPermitLocalCommand=yes"],
         &["-oBindAddress=1.2.3.4"],
+        &["-oRevokedHostKeys=/r"],
     ] {
         let words: Vec<&str> = words.iter().copied().chain(["w1", "c"]).collect();
         let error = parsed(&words).unwrap_err();
@@ -250,6 +250,42 @@ fn what_is_refused() {
     assert_eq!(error.to_string(), "honour -o ProxyJump: muster dials hosts directly");
     assert_eq!(error.class(), Class::Config);
     assert!(error.hint().unwrap().starts_with("take -o ProxyJump out of"));
+}
+
+/// The words of OpenSSH's client that may be keywords; those that we do not know, it must not know.
+#[test]
+fn every_keyword_of_openssh_is_known() {
+    let program = std::fs::read("/usr/bin/ssh").unwrap();
+    let words = program.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
+    let is_name = |word: &&str| {
+        word.len() > 2
+            && word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    let (unknown, known): (Vec<String>, Vec<String>) = words
+        .filter(is_name)
+        .map(|word| format!("-o{word}=x"))
+        .partition(|one| matches!(parsed(&[one, "w1", "c"]), Err(OptionsError::Unknown(_))));
+    assert!(known.len() > 80, "{known:?}");
+    for option in unknown {
+        let mut ssh = std::process::Command::new("/usr/bin/ssh");
+        let ssh = ssh.args(["-G", "-F", "none", &option, "w1"]).output().unwrap();
+        let said = String::from_utf8_lossy(&ssh.stderr);
+        let neither = ["Bad configuration option", "not supported as a command-line option"];
+        assert!(neither.iter().any(|words| said.contains(words)), "{option}: {said}");
+    }
+}
+
+#[test]
+fn unknown_settings_may_be_ignored_on_request() {
+    fine(&["-oIgnoreUnknown=foo,b*", "-oFoo=1", "-oBar=1", "w1", "c"]);
+    for words in [
+        &["-ofoo=1", "-oIgnoreUnknown=foo"][..],
+        &["-oIgnoreUnknown=foo", "-oIgnoreUnknown=bar", "-obar=1"],
+    ] {
+        let words: Vec<&str> = words.iter().copied().chain(["w1", "c"]).collect();
+        assert!(matches!(parsed(&words), Err(OptionsError::Unknown(_))), "{words:?}");
+    }
 }
 
 #[test]

@@ -26,11 +26,14 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         "challengeresponseauthentication"
         | "gssapiauthentication"
         | "gssapicleanupcredentials"
+        | "gssapicleanupcreds"
         | "gssapienablek5users"
         | "gssapikexalgorithms"
         | "gssapikeyexchange"
         | "gssapistorecredentialsonrekey"
         | "gssapistrictacceptorcheck"
+        | "gssapiusesessioncredcache"
+        | "gssusesessionccache"
         | "hostbasedacceptedalgorithms"
         | "hostbasedacceptedkeytypes"
         | "hostbasedauthentication"
@@ -71,12 +74,9 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         | "kexalgorithms"
         | "macs"
         | "modulifile"
-        | "pubkeyacceptedalgorithms"
-        | "pubkeyacceptedkeytypes"
         | "rekeylimit" => OWN_CRYPTO,
         "logingracetime"
         | "maxauthtries"
-        | "maxsessions"
         | "maxstartups"
         | "persourcemaxstartups"
         | "persourcenetblocksize"
@@ -93,11 +93,20 @@ fn ignored(keyword: &str) -> Option<&'static str> {
         "subsystem" | "sshdauthpath" | "sshdsessionpath" => NO_SFTP,
         "logverbose" | "syslogfacility" => STDERR,
         "authorizedkeyscommanduser" | "authorizedprincipalscommanduser" => BY_OTHERS,
-        "keyregenerationinterval"
+        "afstokenpassing"
+        | "authorizedkeysfile2"
+        | "checkmail"
+        | "kerberostgtpassing"
+        | "keyregenerationinterval"
+        | "pamauthenticationviakbdint"
+        | "permitblacklistedkeys"
         | "protocol"
+        | "reversemappingcheck"
+        | "rhostsauthentication"
         | "rhostsrsaauthentication"
         | "rsaauthentication"
-        | "serverkeybits" => OLD,
+        | "serverkeybits"
+        | "verifyreversemapping" => OLD,
         _ => return None,
     })
 }
@@ -113,7 +122,7 @@ fn refused(keyword: &str, root: bool) -> Option<(&'static str, &'static [&'stati
         "match" => ("muster's settings are the same for every connection", &[]),
         "authenticationmethods" => (JOB_KEY, &["any", "publickey"]),
         "permitemptypasswords" => ("muster lets nobody in without a key", &["no"]),
-        "pubkeyauthentication" => (JOB_KEY, &["yes"]),
+        "pubkeyauthentication" | "dsaauthentication" => (JOB_KEY, &["yes"]),
         "permitrootlogin" if !root => {
             (NAMES, &["yes", "no", "without-password", "prohibit-password", "forced-commands-only"])
         }
@@ -130,6 +139,9 @@ fn refused(keyword: &str, root: bool) -> Option<(&'static str, &'static [&'stati
         "chrootdirectory" => ("muster changes no root", &["none"]),
         "authorizedprincipalsfile" | "trustedusercakeys" => (CERTIFICATES, &["none"]),
         "hostcertificate" => (CERTIFICATES, &["none"]),
+        "pubkeyacceptedalgorithms" | "pubkeyacceptedkeytypes" => {
+            ("muster lets a key in by what it is, not by its algorithm", &[])
+        }
         "revokedkeys" => ("muster reads no list of revoked keys", &["none"]),
         "hostkeyagent" => ("muster reads keys from files only", &["none"]),
         "rdomain" => ("muster listens in its own routing domain", &["none"]),
@@ -168,6 +180,11 @@ pub(super) fn apply(
     values: &[String],
     place: &Place,
 ) -> Result<(), SshdOptionsError> {
+    let refused_here = |reason| SshdOptionsError::Refused {
+        place: place.clone(),
+        name: format!("{name} {}", values.join(" ")),
+        reason,
+    };
     let wrong = |expected| SshdOptionsError::Value {
         place: place.clone(),
         name: name.to_owned(),
@@ -185,7 +202,8 @@ pub(super) fn apply(
             }
         }
         "listenaddress" => {
-            let expected = "an IP address of this host, with a port where wanted: 0.0.0.0:2222";
+            let expected =
+                "an address or a name of this host, with a port where wanted: 0.0.0.0:2222";
             let address = listen_address(value).filter(|_| values.len() == 1);
             given.options.listen.push(address.ok_or_else(|| wrong(expected))?);
         }
@@ -198,12 +216,22 @@ pub(super) fn apply(
             };
             given.prefer(families);
         }
-        "hostkey" if none => {}
-        "hostkey" => given.options.host_keys.push(value.into()),
+        "hostkey" | "hostdsakey" if none => {}
+        "hostkey" | "hostdsakey" => given.options.host_keys.push(value.into()),
         "authorizedkeysfile" => {
             let files = if none { Vec::new() } else { values.to_vec() };
             given.options.authorized_keys.get_or_insert(files);
         }
+        // What begins so adds algorithms or puts them first, and shuts nobody out.
+        "pubkeyacceptedalgorithms" | "pubkeyacceptedkeytypes" if value.starts_with(['+', '^']) => {
+            given.ignore(name, OWN_CRYPTO);
+        }
+        // Any number of commands share a connection; with 0 of them nobody gets one.
+        "maxsessions" => match value.parse::<u32>() {
+            Ok(0) => return Err(refused_here("a worker that runs no command is of no use")),
+            Ok(_) => given.ignore(name, OWN_BOUNDS),
+            Err(_) => return Err(wrong("a number")),
+        },
         "pidfile" => drop(given.pid_file.get_or_insert((!none).then(|| PathBuf::from(value)))),
         "requiredrsasize" => {
             let bits = value.parse().map_err(|_| wrong("a number of bits"))?;
@@ -236,9 +264,7 @@ pub(super) fn apply(
         other => {
             if let Some((reason, fine)) = refused(other, given.root) {
                 if !fine.iter().any(|fine| value.eq_ignore_ascii_case(fine)) {
-                    let name = format!("{name} {}", values.join(" "));
-                    let place = place.clone();
-                    return Err(SshdOptionsError::Refused { place, name, reason });
+                    return Err(refused_here(reason));
                 }
             } else if let Some(reason) = ignored(other) {
                 given.ignore(name, reason);
@@ -251,18 +277,24 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// `address`, `address:port` or `[address]:port`; `*` stands for every address of IPv4.
+/// `host`, `host:port` or `[host]:port`, where the host is an address or a name; `*` stands for every
+/// address of IPv4.
 fn listen_address(text: &str) -> Option<ListenAddress> {
-    let address = |text: &str| -> Option<IpAddr> {
-        if text == "*" { Some(Ipv4Addr::UNSPECIFIED.into()) } else { text.parse().ok() }
+    let host = |text: &str| -> Option<String> {
+        let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        let is_name = !text.is_empty() && text.chars().all(fits);
+        match text {
+            "*" => Some(Ipv4Addr::UNSPECIFIED.to_string()),
+            _ => (is_name || text.parse::<IpAddr>().is_ok()).then(|| text.to_owned()),
+        }
     };
-    if let Some(address) = address(text) {
-        return Some(ListenAddress { address, port: None });
+    if let Some(host) = host(text) {
+        return Some(ListenAddress { host, port: None });
     }
     if let Some(bare) = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
-        return Some(ListenAddress { address: address(bare)?, port: None });
+        return Some(ListenAddress { host: host(bare)?, port: None });
     }
-    let (host, port) = text.rsplit_once(':')?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    Some(ListenAddress { address: address(bare.unwrap_or(host))?, port: Some(port.parse().ok()?) })
+    let (name, port) = text.rsplit_once(':')?;
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    Some(ListenAddress { host: host(bare.unwrap_or(name))?, port: Some(port.parse().ok()?) })
 }

@@ -123,9 +123,11 @@ fn addresses() {
         ("::", "::", None),
         ("[fd00::1]", "fd00::1", None),
         ("[fd00::1]:2222", "fd00::1", Some(2222)),
+        ("localhost", "localhost", None),
+        ("worker-0.pi:2222", "worker-0.pi", Some(2222)),
     ] {
         let options = configured(&format!("ListenAddress {value}"), false).unwrap();
-        let expected = ListenAddress { address: address.parse().unwrap(), port };
+        let expected = ListenAddress { host: address.to_owned(), port };
         assert_eq!(options.listen, [expected], "{value}");
     }
 }
@@ -168,6 +170,10 @@ fn what_shuts_somebody_out_or_lets_somebody_in_is_refused() {
         "Match User bob",
         "PermitUserEnvironment yes",
         "RefuseConnection yes",
+        "PubkeyAcceptedAlgorithms ssh-ed25519",
+        "PubkeyAcceptedKeyTypes -ecdsa*",
+        "MaxSessions 0",
+        "DSAAuthentication no",
     ] {
         let error = configured(&format!("\n{line}\n"), false).unwrap_err();
         let words = error.to_string();
@@ -179,7 +185,8 @@ fn what_shuts_somebody_out_or_lets_somebody_in_is_refused() {
     configured(
         "PermitEmptyPasswords no\nPubkeyAuthentication yes\nForceCommand none\n\
          ChrootDirectory none\nAuthorizedKeysCommand none\nPermitUserEnvironment no\n\
-         AuthenticationMethods any\nPermitRootLogin no\nTrustedUserCAKeys none",
+         AuthenticationMethods any\nPermitRootLogin no\nTrustedUserCAKeys none\n\
+         PubkeyAcceptedAlgorithms +ssh-rsa\nPubkeyAcceptedKeyTypes ^ssh-ed25519\nMaxSessions 4",
         false,
     )
     .unwrap();
@@ -187,6 +194,29 @@ fn what_shuts_somebody_out_or_lets_somebody_in_is_refused() {
     for (value, fine) in [("yes", true), ("prohibit-password", true), ("no", false)] {
         let read = configured(&format!("PermitRootLogin {value}"), true);
         assert_eq!(read.is_ok(), fine, "{value}");
+    }
+}
+
+/// The words of OpenSSH's server that may be keywords; those that we do not know, it must not know.
+#[test]
+fn every_keyword_of_openssh_is_known() {
+    let program = std::fs::read("/usr/sbin/sshd").unwrap();
+    let words = program.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
+    let is_name = |word: &&str| {
+        word.len() > 2
+            && word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    let (unknown, known): (Vec<String>, Vec<String>) = words
+        .filter(is_name)
+        .map(|word| format!("-o{word}=x"))
+        .partition(|one| matches!(parsed(&[one]), Err(SshdOptionsError::Unknown { .. })));
+    assert!(known.len() > 80, "{known:?}");
+    for option in unknown {
+        let mut sshd = std::process::Command::new("/usr/sbin/sshd");
+        let sshd = sshd.args(["-t", "-f", "/dev/null", &option]).output().unwrap();
+        let said = String::from_utf8_lossy(&sshd.stderr);
+        assert!(said.contains("Bad configuration option"), "{option}: {said}");
     }
 }
 
@@ -221,8 +251,8 @@ fn what_is_wrong() {
         assert_eq!(error.class(), Class::Config);
     }
     for (line, words) in [
-        ("ListenAddress worker-0", "ListenAddress takes an IP address"),
-        ("ListenAddress 1.2.3.4:99999", "ListenAddress takes an IP address"),
+        ("ListenAddress worker/0", "ListenAddress takes an address or a name"),
+        ("ListenAddress 1.2.3.4:99999", "ListenAddress takes an address or a name"),
         ("AddressFamily ipv4", "AddressFamily takes any, inet or inet6"),
         ("LogLevel LOUD", "LogLevel takes a level"),
         ("SetEnv A", "SetEnv takes NAME=value"),
