@@ -3,32 +3,26 @@
 //! Must not hold the tables of variables: ranks are named by [`crate::process::ranks::TABLE`].
 
 use crate::config::env::Environment;
+use crate::config::variables::MUSTER_JOB;
 use crate::ids::HostName;
 use crate::output::Identity;
 use crate::process::ranks::Place;
 
-/// The variables that may name the job, the first that is set counts.
-pub(super) const JOB: [&str; 5] = [
-    crate::config::variables::MUSTER_JOB,
-    "SLURM_JOB_ID",
-    "FLUX_JOB_ID",
-    "PALS_APID",
-    "PMIX_NAMESPACE",
-];
-
-/// Reads it; `hostname` is the kernel's name of this host, for where the launcher gives none.
+/// Reads it; `hostname` is the kernel's name of this host, for where the launcher gives none. A job that the
+/// user or a launch has named is called so.
 #[must_use]
 pub(super) fn find(env: &Environment, hostname: &str) -> Option<Identity> {
     let lookup = |name: &str| env.get(name).map(str::as_bytes);
     let place = Place::find(lookup)?;
-    let host = place.host(lookup).unwrap_or(hostname);
+    let host = Place::host(lookup).unwrap_or(hostname);
+    let job = env.non_empty(MUSTER_JOB).or_else(|| Place::job(lookup));
     Some(Identity {
         rank: place.rank,
         size: place.size,
         local_rank: place.local_rank,
         local_size: place.local_size,
         host: HostName::from(host).short().to_owned(),
-        job: JOB.iter().find_map(|name| env.non_empty(name)).map(str::to_owned),
+        job: job.map(str::to_owned),
     })
 }
 
