@@ -51,8 +51,9 @@ fn lines_know_their_rank(desk: &Host, install: Install) {
         let output = desk.run(failing, LONG).unwrap();
         assert_eq!(output.code(), 3, "{output:?}");
         // Each wrapper is alone: the rank that failed says so, and nobody else.
-        let verdicts = output.stderr.matches("verdict  ").count();
-        assert_eq!(verdicts, 1, "{output:?}");
+        let told = output.stderr.matches("muster: rank 2 on desk ended: exit code 3").count();
+        assert_eq!(told, 1, "{output:?}");
+        assert_eq!(output.stderr.matches("muster: ").count(), 1, "{output:?}");
     }
 }
 
