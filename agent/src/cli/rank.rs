@@ -22,6 +22,10 @@ pub struct OutputArgs {
     /// job, stream, time, level; {rank:4} is four characters wide or more, {{ is a brace
     #[arg(long, default_value = "prefix", value_name = "FORMAT")]
     pub tag: Format,
+    /// What the job is called in JSON lines and templates [default: as the operator, the batch system or the
+    /// launcher calls it]
+    #[arg(long, env = "MUSTER_JOB", value_name = "NAME")]
+    pub job: Option<String>,
     /// Put the time before the tag: UTC, microseconds, taken where the rank runs
     #[arg(long)]
     pub timestamps: bool,
@@ -55,6 +59,7 @@ impl From<OutputArgs> for Settings {
         Self {
             output: args.output,
             tag: args.tag,
+            job: args.job,
             timestamps: args.timestamps,
             color: args.color,
             returns: args.returns,
@@ -155,7 +160,14 @@ mod tests {
         };
         for flags in [
             &[][..],
-            &["--output=pod", "--tag=json", "--timestamps", "--color=never", "--cr=keep"],
+            &[
+                "--output=pod",
+                "--tag=json",
+                "--job=a b",
+                "--timestamps",
+                "--color=never",
+                "--cr=keep",
+            ],
             &["--tag={rank} {host}: ", "--ranks=0,4-7", "--quiet-ranks-until-failure"],
             &["--max-line=1M", "--log-dir=a b", "--log-max=2G", "--quiet-ranks-until-failure=3"],
         ] {

@@ -102,7 +102,7 @@ pub const TABLE: [Names; 7] = [
 const PMIX_NAMESPACE: &str = "PMIX_NAMESPACE";
 
 /// The batch systems' numbers for a job, whoever started its ranks.
-const BATCH_JOBS: [&str; 3] = ["SLURM_JOB_ID", "FLUX_JOB_ID", "PALS_APID"];
+pub const BATCH_JOBS: [&str; 3] = ["SLURM_JOB_ID", "FLUX_JOB_ID", "PALS_APID"];
 
 /// What starts ranks and is never one, by the first 15 bytes of the name.
 const STARTERS: [&str; 15] = [

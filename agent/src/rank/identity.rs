@@ -3,7 +3,6 @@
 //! Must not hold the tables of variables: ranks are named by [`crate::process::ranks::TABLE`].
 
 use crate::config::env::Environment;
-use crate::config::variables::MUSTER_JOB;
 use crate::ids::HostName;
 use crate::output::Identity;
 use crate::process::ranks::Place;
@@ -11,11 +10,11 @@ use crate::process::ranks::Place;
 /// Reads it; `hostname` is the kernel's name of this host, for where the launcher gives none. A job that the
 /// user or a launch has named is called so.
 #[must_use]
-pub(super) fn find(env: &Environment, hostname: &str) -> Option<Identity> {
+pub(super) fn find(env: &Environment, job: Option<&str>, hostname: &str) -> Option<Identity> {
     let lookup = |name: &str| env.get(name).map(str::as_bytes);
     let place = Place::find(lookup)?;
     let host = Place::host(lookup).unwrap_or(hostname);
-    let job = env.non_empty(MUSTER_JOB).or_else(|| Place::job(lookup));
+    let job = job.or_else(|| Place::job(lookup));
     Some(Identity {
         rank: place.rank,
         size: place.size,
@@ -48,9 +47,11 @@ mod tests {
             job: Some("42".into()),
             ..Identity::default()
         };
-        assert_eq!(find(&env, "kernel"), Some(expected));
+        assert_eq!(find(&env, None, "kernel"), Some(expected.clone()));
+        let named = Identity { job: Some("mine".into()), ..expected };
+        assert_eq!(find(&env, Some("mine"), "kernel"), Some(named));
         let env: Environment = [("PMI_RANK", "0")].into_iter().collect();
-        assert_eq!(find(&env, "kernel.domain").map(|of| of.host), Some("kernel".into()));
-        assert_eq!(find(&Environment::default(), "kernel"), None);
+        assert_eq!(find(&env, None, "kernel.domain").map(|of| of.host), Some("kernel".into()));
+        assert_eq!(find(&Environment::default(), None, "kernel"), None);
     }
 }

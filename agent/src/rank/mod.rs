@@ -126,7 +126,7 @@ pub fn run(
 ) -> Result<Finished, Failure> {
     // What read the flags counts no more.
     resident::drop_startup_code();
-    let identity = identity::find(env, &hostname());
+    let identity = identity::find(env, settings.job.as_deref(), &hostname());
     if identity.is_none() {
         say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
              PMIx, Flux or Slurm); the program's lines stay untagged");
