@@ -137,7 +137,7 @@ pub(super) fn run(
                 // A shell that stops its job waits for us to stop, and continues us; whoever stopped
                 // the program alone will continue it alone.
                 Some(Change::Stopped(Signal::SIGTSTP)) if signals::take_stop() => {
-                    drop(raise(Signal::SIGSTOP));
+                    let _ = raise(Signal::SIGSTOP);
                 }
                 Some(Change::Stopped(_)) | None => {}
             }
