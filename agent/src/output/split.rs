@@ -67,13 +67,12 @@ impl Rule {
 
     /// How many bytes of a line's text can be left out because later ones overwrite them.
     fn overwritten(self, text: &[u8]) -> usize {
-        match (self.returns, text.split_last()) {
-            // The very last return may be followed by the newline that ends the line.
-            (Return::Overwrites, Some((_, before))) if text.len() > self.max_line => {
-                memrchr(b'\r', before).map_or(0, |at| at + 1)
-            }
-            _ => 0,
+        if self.returns != Return::Overwrites || text.len() <= self.max_line {
+            return 0;
         }
+        // Returns at the very end overwrite nothing yet: the newline that ends the line may follow.
+        let end = text.iter().rposition(|byte| *byte != b'\r').map_or(0, |at| at + 1);
+        memrchr(b'\r', &text[..end]).map_or(0, |at| at + 1)
     }
 }
 
