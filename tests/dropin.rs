@@ -481,7 +481,7 @@ fn rsync_copies_both_ways() {
 }
 
 /// The words of horovodrun's check of its hosts and of its launch, and of DeepSpeed's look at the first host, as
-/// both put them to a shell.
+/// both put them to a shell, with the options that tests/launchers.rs, which runs both, has no need of.
 #[test]
 fn horovod_and_deepspeed_find_what_they_look_for() {
     let (_lab, hosts, _servers) = four_workers();

@@ -173,7 +173,12 @@ fn many_commands_share_the_connection_of_a_launch() {
           { $M rsh w0.pi cat </tmp/in | cmp - /tmp/in && echo same; } & all=\"$all $!\"\n\
         done\n\
         wait $all; $M rsh w0.pi 'exit 7'; echo $?; $M rsh -n client.pi 'kill -9 $$'; echo $?\n\
-        echo hello | $M rsh client.pi 'cat; exit 3'; echo $?; ls /proc/self/fd | tr '\\n' ' '";
+        echo hello | $M rsh client.pi 'cat; exit 3'; echo $?; $M rsh w0.pi cat </dev/null\n\
+        # Input that comes late, and some that never comes but hangs up.\n\
+        mkfifo /tmp/late; late() { $M rsh w0.pi 'echo up; cat; echo over' </tmp/late; }\n\
+        late | { exec 3>/tmp/late; read up; echo $up late >&3; exec 3>&-; cat; }\n\
+        late | { exec 3>/tmp/late; read up; exec 3>&-; cat; }\n\
+        ls /proc/self/fd | tr '\\n' ' '";
     let script = pair.lab.shared_dir().join("mpirun");
     std::fs::write(&script, mpirun).unwrap();
     let (script, muster) = (script.display(), muster().display().to_string());
@@ -183,7 +188,7 @@ fn many_commands_share_the_connection_of_a_launch() {
          {muster} launch --hosts w0.pi -- /tmp/mpirun x"
     ));
     let (given, rest) = output.stdout.split_once('\n').unwrap();
-    let expected = format!("{}7\n137\nhello\n3\n{given}", "same\n".repeat(8));
+    let expected = "same\n".repeat(8) + "7\n137\nhello\n3\nup late\nover\nover\n" + given;
     assert_eq!(rest, expected, "{output:?}");
 }
 

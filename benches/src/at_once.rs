@@ -18,6 +18,9 @@ pub(crate) struct Args {
     /// Once for each of the first N hosts of /etc/mpi/hostfile, `{}` standing for its name
     #[arg(long, value_name = "N")]
     hosts: Option<usize>,
+    /// So many times, one after the other
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    times: usize,
     /// The command
     #[arg(last = true, required = true)]
     words: Vec<String>,
@@ -28,6 +31,9 @@ pub(crate) const ELAPSED: &str = "elapsed ";
 
 /// Before CPU seconds and KiB of memory, in the line above that.
 const USED: &str = "used ";
+
+/// Before the number of page faults, in the line above that.
+pub(crate) const FAULTS: &str = "faults ";
 
 /// What the commands took.
 #[derive(Debug, Clone, Copy)]
@@ -59,21 +65,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Err("/etc/mpi/hostfile has fewer hosts".into());
     }
     let begun = Instant::now();
-    let mut running = Vec::with_capacity(names.len());
-    for name in &names {
-        let mut words = args.words.iter().map(|word| word.replace("{}", name));
-        let mut command = Command::new(words.next().unwrap_or_default());
-        running.push(command.args(words).stdin(Stdio::null()).spawn()?);
-    }
     let mut failed = 0;
-    for mut child in running {
-        failed += usize::from(!child.wait()?.success());
+    for _ in 0..args.times {
+        let mut running = Vec::with_capacity(names.len());
+        for name in &names {
+            let mut words = args.words.iter().map(|word| word.replace("{}", name));
+            let mut command = Command::new(words.next().unwrap_or_default());
+            running.push(command.args(words).stdin(Stdio::null()).spawn()?);
+        }
+        for mut child in running {
+            failed += usize::from(!child.wait()?.success());
+        }
     }
     let elapsed = begun.elapsed().as_secs_f64();
-    let memory = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let memory = usage.max_rss();
+    eprintln!("{FAULTS}{}", usage.minor_page_faults() + usage.major_page_faults());
     eprintln!("{USED}{} {memory}", children_cpu()?.as_secs_f64());
     eprintln!("{ELAPSED}{elapsed}");
-    if failed > 0 { Err(format!("{failed} of {} failed", names.len()).into()) } else { Ok(()) }
+    if failed > 0 {
+        Err(format!("{failed} of {} failed", names.len() * args.times).into())
+    } else {
+        Ok(())
+    }
 }
 
 fn hosts() -> Result<Vec<String>> {

@@ -3,11 +3,12 @@
 //! Must not count what the command itself does: it is `true`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use lab::{FileSpec, Install};
 
 use crate::at_once::ELAPSED;
-use crate::measure::{Turn, ratio, rounds, typical};
+use crate::measure::{Turn, ended, ratio, rounds, typical};
 use crate::rivals::{DBCLIENT, Ssh};
 use crate::site::{SECOND_WORKER, Site};
 use crate::{Common, Result, floor};
@@ -17,10 +18,16 @@ use crate::{Common, Result, floor};
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Numbers of hosts [default: 1,16,64]
+    /// Numbers of hosts [default: 1,16,64,256]
     #[arg(long, value_delimiter = ',')]
     pub(crate) hosts: Vec<usize>,
 }
+
+/// Several times what the slowest turn takes with 256 hosts.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Turns of which each may hang before a row says so.
+const ATTEMPTS: usize = 2;
 
 /// Stands in for an Open MPI that has nothing to do but to reach its hosts.
 const MPIRUN: &str = "#!/bin/sh
@@ -28,15 +35,20 @@ case $1 in --version) echo 'mpirun (Open MPI) 4.1.4'; exit;; esac
 exec $BENCH at-once --hosts $HOSTS -- $MUSTER rsh -n {} true
 ";
 
+/// Its name in the table: what the others are compared with.
+pub(crate) const MUSTER: &str = "`muster rsh`, the operator's key";
+
 /// How a host is reached.
-struct Contender {
-    name: String,
+pub(crate) struct Contender {
+    pub(crate) name: String,
     way: Way,
 }
 
 enum Way {
     /// A client a host, with these words before the host's name.
     Client(String),
+    /// All connections from one process, which waits for a word on each and runs nothing.
+    Wait,
     /// A launch whose mpirun calls `muster rsh` for each host: all of it, or mpirun's part only.
     Launch { whole: bool },
 }
@@ -45,35 +57,11 @@ enum Way {
 pub(crate) fn measure(args: &Args) -> Result<String> {
     let mut counts = args.hosts.clone();
     if counts.is_empty() {
-        counts = if args.common.quick { vec![1, 4] } else { vec![1, 16, 64] };
+        counts = if args.common.quick { vec![1, 4] } else { vec![1, 16, 64, 256] };
     }
     let most = counts.iter().copied().max().unwrap_or(1);
-    let mpirun = FileSpec::new("/etc/bench/mpirun", MPIRUN).mode(0o755);
-    let site = Site::up(&args.common, Install::OpenMpi4, most, 1, &[mpirun])?;
-    site.start_dropbear()?;
-    site.start_second_worker()?;
-    site.start_floor()?;
-    let client = |name: &str, words: &str| Contender {
-        name: name.to_owned(),
-        way: Way::Client(words.to_owned()),
-    };
-    let openssh = |ssh: Ssh| client(ssh.name(), &format!("/usr/bin/ssh {}", ssh.options()));
-    let contenders = [
-        client("`muster rsh`, the operator's key", "$MUSTER rsh -n"),
-        client("`muster rsh`, Ed25519", &format!("$MUSTER rsh -n {}", SECOND_WORKER)),
-        openssh(Ssh::Fast),
-        openssh(Ssh::Stock),
-        client("dropbear", DBCLIENT),
-        client("an agent that costs nothing", &format!("/etc/bench/{}", floor::AGENT)),
-        Contender {
-            name: "`muster launch` with one `rsh` a host".to_owned(),
-            way: Way::Launch { whole: true },
-        },
-        Contender {
-            name: "the `rsh` in it alone, on kept connections".to_owned(),
-            way: Way::Launch { whole: false },
-        },
-    ];
+    let site = up(&args.common, most)?;
+    let contenders = contenders();
     let mut text = String::new();
     writeln!(text, "| hosts | contender | ms | times muster's | CPU ms | times muster's |")?;
     writeln!(text, "|---|---|---|---|---|---|")?;
@@ -83,7 +71,10 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
             let [wall, cpu] = [|turn: &Turn| turn.wall, |turn: &Turn| turn.cpu];
             let row = |of| (typical(own, of) * 1e3, ratio(own, &turns[0], of));
             let ((wall, walls), (cpu, cpus)) = (row(wall), row(cpu));
-            let name = &contender.name;
+            let name = match own.len() - ended(own) {
+                0 => contender.name.clone(),
+                hung => format!("{} ({hung} of {} never ended)", contender.name, own.len()),
+            };
             write!(text, "| {hosts} | {name} | {wall:.1} | {walls:.1} ")?;
             match contender.way {
                 // Its share of the launch's CPU time is not known.
@@ -95,11 +86,53 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     Ok(text)
 }
 
+/// Hosts with every contender's server.
+pub(crate) fn up(common: &Common, hosts: usize) -> Result<Site> {
+    let mpirun = FileSpec::new("/etc/bench/mpirun", MPIRUN).mode(0o755);
+    let site = Site::up(common, Install::OpenMpi4, hosts, 1, &[mpirun])?;
+    site.start_dropbear()?;
+    site.start_second_worker()?;
+    site.start_floor()?;
+    Ok(site)
+}
+
+/// Who is compared.
+pub(crate) fn contenders() -> Vec<Contender> {
+    let client = |name: &str, words: &str| Contender {
+        name: name.to_owned(),
+        way: Way::Client(words.to_owned()),
+    };
+    let openssh = |ssh: Ssh| client(ssh.name(), &format!("/usr/bin/ssh {}", ssh.options()));
+    vec![
+        client(MUSTER, "$MUSTER rsh -n"),
+        client("`muster rsh`, Ed25519", &format!("$MUSTER rsh -n {}", SECOND_WORKER)),
+        openssh(Ssh::Fast),
+        openssh(Ssh::Stock),
+        client("dropbear", DBCLIENT),
+        client("an agent that costs nothing", &format!("/etc/bench/{}", floor::AGENT)),
+        Contender {
+            name: "`muster wait`: all from one process, no command".to_owned(),
+            way: Way::Wait,
+        },
+        Contender {
+            name: "`muster launch` with one `rsh` a host".to_owned(),
+            way: Way::Launch { whole: true },
+        },
+        Contender {
+            name: "the `rsh` in it alone, on kept connections".to_owned(),
+            way: Way::Launch { whole: false },
+        },
+    ]
+}
+
 impl Contender {
-    fn turn(&self, site: &Site, hosts: usize) -> Result<Turn> {
+    pub(crate) fn turn(&self, site: &Site, hosts: usize) -> Result<Turn> {
         let line = match &self.way {
             Way::Client(words) => {
                 format!("exec $BENCH at-once --hosts {hosts} -- {words} {{}} true")
+            }
+            Way::Wait => {
+                format!("exec $MUSTER wait --hostfile /etc/bench/hostfile-{hosts}")
             }
             // The launch fails in the end, because no rank ran anywhere.
             Way::Launch { .. } => format!(
@@ -107,7 +140,10 @@ impl Contender {
                  /etc/bench/mpirun x || :"
             ),
         };
-        let (mut turn, output) = site.turn(&site.line(&line))?;
+        let Some((mut turn, output)) = site.try_turn(&site.line(&line), LIMIT, ATTEMPTS)? else {
+            eprintln!("{}: {hosts} hosts: never within {} s", self.name, LIMIT.as_secs());
+            return Ok(Turn::NEVER);
+        };
         let inner = output.stderr.lines().find_map(|line| line.strip_prefix(ELAPSED));
         if let Way::Client(_) | Way::Launch { whole: false } = self.way {
             turn.wall = inner.ok_or("no time was told")?.parse()?;

@@ -119,7 +119,7 @@ fn play(install: Install, muster: &str, args: &Args) -> Result<Vec<(Story, Outco
     });
     let mut all: Vec<(Story, Outcomes)> =
         stories.map(|story| (*story, Outcomes::default())).collect();
-    for _ in 0..args.common.rounds(3) {
+    for _ in 0..args.common.rounds(3).count {
         for (story, outcomes) in &mut all {
             for (site, outcomes) in sites.iter().zip(outcomes) {
                 // One wait to the limit tells as much as three.

@@ -1,8 +1,8 @@
-//! A rank that prints as fast as the pipe takes it.
+//! A rank that prints as fast as the pipe takes it, and a reader that counts what arrives as fast as it comes.
 //!
 //! Must not spend time on making lines, or it would measure itself.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 
 /// Flags of `bench generate`.
 #[derive(Debug, clap::Args)]
@@ -31,4 +31,25 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         left -= lines;
     }
     stdout.flush()
+}
+
+/// Bytes given to one read(2): what a pipe can be made to hold.
+const LARGE: usize = 1024 * 1024;
+
+/// Prints how many lines and how many bytes stdin has, as `wc -lc` does, which reads 16 KiB at a time.
+pub(crate) fn count() -> io::Result<()> {
+    let mut buffer = vec![0; LARGE];
+    let (mut lines, mut bytes) = (0, 0);
+    let mut stdin = io::stdin().lock();
+    loop {
+        match stdin.read(&mut buffer)? {
+            0 => break,
+            read => {
+                lines += memchr::memchr_iter(b'\n', &buffer[..read]).count();
+                bytes += read;
+            }
+        }
+    }
+    println!("{lines} {bytes}");
+    Ok(())
 }

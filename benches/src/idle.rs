@@ -3,6 +3,7 @@
 //! Must not measure work: the ranks sleep.
 
 use std::fmt::Write as _;
+use std::thread;
 use std::time::Duration;
 
 use lab::{Cmd, Host, Install, ProcessInfo, Signal};
@@ -17,7 +18,7 @@ use crate::{Common, Result};
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) common: Common,
-    /// How long to look, seconds
+    /// How long to look, seconds; in a job after as long again, since looks at new ranks begin fast
     #[arg(long)]
     pub(crate) seconds: Option<u64>,
     /// Workers
@@ -35,7 +36,7 @@ const RANK: [&str; 2] = ["sleep", "1000"];
 pub(crate) fn measure(args: &Args) -> Result<String> {
     let quick = args.common.quick;
     let over = Duration::from_secs(args.seconds.unwrap_or(if quick { 2 } else { 60 }));
-    let hosts = args.hosts.unwrap_or(if quick { 2 } else { 16 });
+    let hosts = args.hosts.unwrap_or(if quick { 2 } else { 64 });
     let site = Site::up(&args.common, Install::Mpich5, hosts, 1, &[])?;
     let muster = args.common.muster()?;
     let is = |word: &'static str| {
@@ -57,15 +58,20 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let mut text = String::new();
     writeln!(
         text,
-        "| who waits | resident KiB | its share | private | wake-ups / min | CPU ms / min |"
+        "| who waits | resident KiB | its share | private | wake-ups / min | CPU ms / min | CPU s / day |"
     )?;
-    writeln!(text, "|---|---|---|---|---|---|")?;
+    writeln!(text, "|---|---|---|---|---|---|---|")?;
     let mut row = |name: &str, cost: Cost| {
         let count = cost.processes as u64;
         writeln!(
             text,
-            "| {name} ({count}) | {} | {} | {} | {:.1} | {:.2} |",
-            cost.resident, cost.share, cost.private, cost.wakeups, cost.cpu
+            "| {name} ({count}) | {} | {} | {} | {:.1} | {:.2} | {:.1} |",
+            cost.resident,
+            cost.share,
+            cost.private,
+            cost.wakeups,
+            cost.cpu,
+            cost.cpu * 1.44
         )
     };
     let first = [&site.workers[0]];
@@ -76,14 +82,18 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let both = [&site.workers[0], &site.launcher];
     let ranks = hosts.to_string();
     let cmd = Cmd::new(&muster).args(["launch", "-n", &ranks, "--"]).args(RANK);
-    let found = within(&site, cmd, || costs(&both, &[&worker, &launch, &rsh], over))?;
+    let later = |kinds: &[&dyn Fn(&ProcessInfo) -> bool]| {
+        thread::sleep(over);
+        costs(&both, kinds, over)
+    };
+    let found = within(&site, cmd, || later(&[&worker, &launch, &rsh]))?;
     row("`muster worker` in a job", found[0])?;
     row(&format!("`muster launch`, {hosts} workers"), found[1])?;
     row("its `muster rsh`, together", found[2])?;
 
     let line = format!("exec $MPIRUN -n {hosts} {}", RANK.join(" "));
     let cmd = site.mpirun("/usr/bin/ssh", Ssh::Fast.options(), &line);
-    let found = within(&site, cmd, || costs(&both, &[&sshd, &ssh], over))?;
+    let found = within(&site, cmd, || later(&[&sshd, &ssh]))?;
     row("`sshd` in a job, both listeners with it", found[0])?;
     row("mpirun's `ssh`, together", found[1])?;
     Ok(text)

@@ -19,6 +19,7 @@ mod idle;
 mod launch;
 mod measure;
 mod plot;
+mod profile;
 mod rank_output;
 mod record;
 mod rendezvous;
@@ -27,6 +28,8 @@ mod sample;
 mod site;
 mod size;
 mod whole_way;
+
+use measure::Rounds;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -59,8 +62,12 @@ enum Command {
     Size(size::Args),
     /// From a failure to the launcher's exit, and what is left then; mpirun alone beside it
     Failure(failure::Args),
+    /// Where CPU time goes; needs perf, strace and valgrind, and is no part of `all`
+    Profile(profile::Args),
     /// Write lines to stdout, as a rank would; what the others are fed with
     Generate(generate::Args),
+    /// Count the lines and bytes of stdin; what the others end in
+    Count,
     /// Run a command, or one for each host at the same time, and say how long that took
     #[command(hide = true)]
     AtOnce(at_once::Args),
@@ -80,7 +87,7 @@ struct Common {
         default_value = "target/x86_64-unknown-linux-musl/release/muster"
     )]
     muster: PathBuf,
-    /// Turns that each contender gets [default: its claim's own]
+    /// Turns of each contender that count; most have one more before [default: its claim's own]
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
     /// Little of everything: proves that it works, and measures nothing
@@ -104,8 +111,9 @@ impl Common {
         self.record.as_ref().map(|readme| readme.with_file_name(name))
     }
 
-    fn rounds(&self, usual: usize) -> usize {
-        self.rounds.unwrap_or(if self.quick { 1 } else { usual })
+    fn rounds(&self, usual: usize) -> Rounds {
+        let count = self.rounds.unwrap_or(if self.quick { 1 } else { usual });
+        Rounds { count, warm_up: !self.quick }
     }
 }
 
@@ -146,7 +154,9 @@ fn run(command: Command) -> Result<()> {
         Command::Failure(args) => {
             record::claim(&args.common, "failure", || failure::measure(&args))
         }
+        Command::Profile(args) => profile::run(&args),
         Command::Generate(args) => Ok(generate::run(&args)?),
+        Command::Count => Ok(generate::count()?),
         Command::AtOnce(args) => at_once::run(&args),
         Command::FloorServe(args) => floor::serve(&args),
     }
@@ -162,7 +172,12 @@ fn all(mut common: Common) -> Result<()> {
     record::claim(&common, "whole-way", || whole_way::measure(&args))?;
     let args = connect::Args { common: common.clone(), hosts: Vec::new() };
     record::claim(&common, "connect", || connect::measure(&args))?;
-    let args = launch::Args { common: common.clone(), hosts: Vec::new() };
+    let args = launch::Args {
+        common: common.clone(),
+        hosts: Vec::new(),
+        mpi: Vec::new(),
+        only: String::new(),
+    };
     record::claim(&common, "launch", || launch::measure(&args))?;
     let args = rendezvous::Args { common: common.clone(), workers: Vec::new() };
     record::claim(&common, "rendezvous", || rendezvous::measure(&args))?;

@@ -41,7 +41,7 @@ fn conditions(common: &Common, before: f64) -> Result<String> {
         said("uname", "-r")?,
         said("date", "+%F")?,
         said(&common.muster()?, "--version")?,
-        words.join(" ").replace(" --record", ""),
+        words.join(" ").replace(" --record", "").replace(" --muster", ""),
         load(),
     ))
 }

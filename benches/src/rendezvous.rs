@@ -80,7 +80,7 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
         let cmd = Cmd::new(own_path()).args(["at-once", "--", "sh", "-c", &line]);
         let cmd = cmd.env("MUSTER", muster.as_str());
         let mut turns = Vec::new();
-        for _ in 0..args.common.rounds(3) {
+        for _ in 0..args.common.rounds(3).count {
             let output = launcher.run(cmd.clone(), LIMIT)?;
             let ready = format!("{count}/{count} workers ready");
             if !output.stderr.contains(&ready) {

@@ -43,6 +43,7 @@ pub(crate) struct Site {
     /// Turns that never ended and were repeated.
     pub(crate) hung: std::cell::Cell<usize>,
     muster: String,
+    mpirun: &'static str,
     // Last: the hosts end with it.
     lab: Lab,
 }
@@ -88,7 +89,13 @@ impl Site {
         launcher.run(Cmd::sh(heads), START)?;
         // The launcher's dbclient reads the key in dropbear's own format.
         launcher.run(Cmd::sh(DROPBEAR.lines().next().unwrap_or_default()), START)?;
-        Ok(Self { install, workers, launcher, hung: 0.into(), muster, lab })
+        Ok(Self { install, workers, launcher, hung: 0.into(), muster, mpirun: "mpirun", lab })
+    }
+
+    /// Has [`Site::mpirun`] call this instead of the mpirun on PATH.
+    pub(crate) fn with_mpirun(mut self, mpirun: &'static str) -> Self {
+        self.mpirun = mpirun;
+        self
     }
 
     /// Starts dropbear on every worker, on port 2023 with the same key as the fastest OpenSSH.
@@ -148,16 +155,23 @@ impl Site {
 
     /// A shell's line for [`Site::turn`]; `$MUSTER` and `$BENCH` are the two binaries.
     pub(crate) fn line(&self, line: &str) -> Cmd {
-        Cmd::new(own_path())
-            .args(["at-once", "--", "sh", "-c", line])
-            .env("MUSTER", &self.muster)
+        self.with_names(Cmd::new(own_path()).args(["at-once", "--", "sh", "-c", line]))
+    }
+
+    /// The same for a line that tells its time itself.
+    pub(crate) fn bare(&self, line: &str) -> Cmd {
+        self.with_names(Cmd::sh(line))
+    }
+
+    fn with_names(&self, cmd: Cmd) -> Cmd {
+        cmd.env("MUSTER", &self.muster)
             .env("BENCH", own_path())
             .env(floor::SOCKETS, self.lab.shared_dir().display().to_string())
     }
 
     /// The same, with `$MPIRUN` that uses this agent, with options for it.
     pub(crate) fn mpirun(&self, agent: &str, options: &str, line: &str) -> Cmd {
-        let cmd = self.line(line).env("MPIRUN", "mpirun");
+        let cmd = self.line(line).env("MPIRUN", self.mpirun);
         match self.install {
             Install::OpenMpi4 => {
                 cmd.env("OMPI_MCA_plm_rsh_agent", agent).env("OMPI_MCA_plm_rsh_args", options)
@@ -166,7 +180,7 @@ impl Site {
                 .env("PRTE_MCA_plm_ssh_agent", agent)
                 .env("PRTE_MCA_plm_ssh_args", options)
                 .env("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")
-                .env("MPIRUN", "mpirun --bind-to none"),
+                .env("MPIRUN", format!("{} --bind-to none", self.mpirun)),
             Install::Mpich4 | Install::Mpich5 => cmd
                 .env("HYDRA_LAUNCHER_EXEC", agent)
                 .env("HYDRA_LAUNCHER_EXTRA_ARGS", options)

@@ -10,6 +10,8 @@ use std::time::Instant;
 use crate::measure::{Turn, children_cpu, ratio, rounds, typical};
 use crate::{Common, Result};
 
+mod client;
+
 /// Flags of `bench size`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -47,6 +49,8 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
             typical(own, |turn| turn.cpu) * 1e3,
         )?;
     }
+    writeln!(text)?;
+    client::measure(&args.common, &mut text)?;
     Ok(text)
 }
 

@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 use self::exchange::{Question, Reply, exchange};
 use self::watch::Watch;
 use super::hosts_file::{self, HostsFile};
-use super::lookup::{Boxed, Lookup, LookupError};
+use super::lookup::{Boxed, Greeter, Lookup, LookupError};
 use super::resolv_conf::{self, ResolvConf, ResolvConfError};
 use super::suffix::{Candidate, Course, Suffix, Suffixes};
 use crate::devices::host::{Roots, hostname};
@@ -144,6 +144,12 @@ impl Lookup for Resolver {
 
     fn news<'a>(&'a self, name: &'a HostName) -> Boxed<'a, ()> {
         Box::pin(self.until_news(name))
+    }
+
+    fn introduce(&self, greeter: Arc<dyn Greeter>) {
+        if let Some(watch) = &self.watch {
+            watch.introduce(greeter);
+        }
     }
 }
 

@@ -28,6 +28,12 @@ pub trait Lookup: Send + Sync {
         Box::pin(tokio::time::sleep(A_WHILE))
     }
 
+    /// Takes somebody who can tell by asking there whose an address is, which spares DNS the question.
+    /// Whoever has no use for it goes on without.
+    fn introduce(&self, greeter: Arc<dyn Greeter>) {
+        drop(greeter);
+    }
+
     /// The addresses of all pods behind a headless Service, in ascending order and each once; what
     /// hosts they mean is said by [`service::members`](super::service::members).
     fn lookup_service<'a>(
@@ -41,6 +47,13 @@ pub trait Lookup: Send + Sync {
             Ok(addresses)
         })
     }
+}
+
+/// Asks at an address itself who is there.
+pub trait Greeter: Send + Sync {
+    /// The host name that who is there says it has, proved by the job's key, in lower case: one that
+    /// says which of the hosts that are looked for it is. None where it does not, or says nothing.
+    fn greet<'a>(&'a self, address: IpAddr) -> Boxed<'a, Option<String>>;
 }
 
 /// Why a host has no address, this time.

@@ -4,8 +4,9 @@
 //!
 //! The Service's address records list every pod that has a name below the Service's, and they are
 //! there from the first pod on. So one question shows how many have come, without one for a name that
-//! is not there yet, whose "no such name" a cache would keep. Whose address it is tells its pointer
-//! record, which Kubernetes serves for each pod with a host name (DNS-based service discovery §2.4.1).
+//! is not there yet, whose "no such name" a cache would keep. Whose address it is tells the pod itself,
+//! or its pointer record, which Kubernetes serves for each with a host name (DNS-based service discovery
+//! §2.4.1).
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ const MOST: usize = 8192;
 /// has left another may have taken. So is that of an address that had none.
 const RENEW: Duration = Duration::from_secs(30);
 
-/// What an address's pointer records said.
+/// What an address's pointer records said, or the pod.
 #[derive(Debug)]
 struct Named {
     /// In lower case, without the last dot; empty where nothing is known.
@@ -52,11 +53,33 @@ impl Pods {
         self.addresses.iter().take(MOST).filter(unknown).copied().collect()
     }
 
-    /// Takes the names of an address.
+    /// Takes the names of an address. No answer takes away none that is known.
     pub fn name(&mut self, address: IpAddr, names: Vec<String>, now: Duration) {
-        if self.addresses.contains(&address) {
+        let known = || self.named.get(&address).is_some_and(|named| !named.names.is_empty());
+        if self.addresses.contains(&address) && !(names.is_empty() && known()) {
             self.named.insert(address, Named { names, at: now });
         }
+    }
+
+    /// Takes the full names that who is at these addresses say they have; gives the addresses whose
+    /// records must tell: of who says none, and of all that have one name.
+    pub fn heard(
+        &mut self,
+        said: impl IntoIterator<Item = (IpAddr, Option<String>)>,
+        now: Duration,
+    ) -> BTreeSet<IpAddr> {
+        let mut doubtful = BTreeSet::new();
+        for (address, name) in said {
+            let others = name.as_deref().map(|name| self.addresses_of(name)).unwrap_or_default();
+            match name {
+                Some(name) if others.is_empty() => self.name(address, vec![name], now),
+                _ => {
+                    doubtful.insert(address);
+                    doubtful.extend(others);
+                }
+            }
+        }
+        doubtful
     }
 
     /// Addresses of a full name, in lower case and without the last dot, IPv4 before IPv6.
@@ -150,6 +173,23 @@ mod tests {
         assert_eq!(pods.addresses_of(&full("w-0")), NONE, "late news of what has gone");
         pods.name(ip(9), vec![full("w-0")], Duration::ZERO);
         assert_eq!(pods.addresses_of(&full("w-0")), [ip(9)]);
+    }
+
+    #[test]
+    fn what_who_is_there_says_spares_a_question_unless_another_says_the_same() {
+        let mut pods = Pods::default();
+        pods.answered([ip(1), ip(2), ip(3), ip(4)]);
+        let said = [(ip(1), Some(full("w-0"))), (ip(2), None), (ip(3), Some(full("w-1")))];
+        assert_eq!(Vec::from_iter(pods.heard(said, Duration::ZERO)), [ip(2)]);
+        assert_eq!(pods.addresses_of(&full("w-0")), [ip(1)]);
+        pods.name(ip(2), vec![full("w-2")], Duration::ZERO);
+
+        let said = [(ip(4), Some(full("w-0")))];
+        assert_eq!(Vec::from_iter(pods.heard(said, Duration::ZERO)), [ip(1), ip(4)]);
+        pods.name(ip(1), Vec::new(), Duration::ZERO);
+        pods.name(ip(4), vec![full("other")], Duration::ZERO);
+        assert_eq!(pods.addresses_of(&full("w-0")), [ip(1)], "no answer is no other name");
+        assert!(pods.are_all_named());
     }
 
     #[test]

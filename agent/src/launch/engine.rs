@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::{AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncWriteExt as _, BufReader, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, pipe};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -30,6 +30,12 @@ use crate::worker::shell;
 
 /// The mark of what the engine starts on its own machine.
 const SESSION: &str = "launcher";
+
+/// Bytes that are read of an agent at a time: a call of any MPI's, the request and the command line.
+const CALL: usize = 4 * 1024;
+
+/// What an agent sends.
+type Calls = BufReader<OwnedReadHalf>;
 
 /// What a request needs to be served.
 #[derive(Clone)]
@@ -95,7 +101,8 @@ impl Engine {
     }
 
     async fn answer(&self, stream: UnixStream) -> io::Result<()> {
-        let (mut read, write) = stream.into_split();
+        let (read, write) = stream.into_split();
+        let mut read = BufReader::with_capacity(CALL, read);
         let agent = Agent { write: Mutex::new(write) };
         let (Kind::Request, request) = read_frame(&mut read).await? else {
             return Err(io::ErrorKind::InvalidData.into());
@@ -141,7 +148,7 @@ impl Engine {
         &self,
         command: &[u8],
         mut env: Vec<(String, String)>,
-        read: &mut OwnedReadHalf,
+        read: &mut Calls,
         agent: &Agent,
     ) -> Result<Option<Ended>, String> {
         env.push((MUSTER_RANK_SOCKET.to_owned(), self.rank_socket.clone()));
@@ -179,7 +186,7 @@ async fn over(
     connection: &Connection,
     command: &[u8],
     env: &[(String, String)],
-    read: &mut OwnedReadHalf,
+    read: &mut Calls,
     agent: &Agent,
 ) -> Result<Option<Ended>, String> {
     let exec = connection.exec(command, env).await.map_err(|error| error.to_string())?;
@@ -240,7 +247,7 @@ impl Agent {
     }
 
     /// Carries its input until it leaves.
-    async fn input(&self, read: &mut OwnedReadHalf, mut to: Input<'_>) -> Left {
+    async fn input(&self, read: &mut Calls, mut to: Input<'_>) -> Left {
         let mut hung_up = false;
         loop {
             let data = match read_frame(read).await {
@@ -257,7 +264,7 @@ impl Agent {
                 biased;
                 () = to.take(data) => {}
                 // A command that reads no input must not outlive its agent; ready for this is who has hung up.
-                _ = read.ready(Interest::PRIORITY) => hung_up = true,
+                _ = read.get_ref().ready(Interest::PRIORITY) => hung_up = true,
             }
         }
     }
@@ -293,7 +300,8 @@ mod tests {
     async fn an_agent_that_leaves_is_noticed_while_nobody_reads_its_input() {
         for last in [&STOPPED[..], b""] {
             let (engine, mut theirs) = UnixStream::pair().unwrap();
-            let (mut read, write) = engine.into_split();
+            let (read, write) = engine.into_split();
+            let mut read = BufReader::with_capacity(CALL, read);
             let agent = Agent { write: Mutex::new(write) };
             // More than a pipe takes, and less than a socket.
             let (stdin, mut unread) = pipe::pipe().unwrap();

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -235,7 +235,10 @@ fn watch_here(here: &HostName, roll: Arc<Roll>, pause: Duration, events: &mpsc::
     let (host, sender) = (here.clone(), events.clone());
     tokio::spawn(async move {
         let report = |ranks| Event::Ranks(host.clone(), ranks);
-        ranks::watch(&Notify::new(), &sender, report).await;
+        // mpirun has just started.
+        let (mpirun, started) = watch::channel(());
+        mpirun.send_replace(());
+        ranks::watch(started, &sender, report).await;
     });
     let (host, sender) = (here.clone(), events.clone());
     tokio::spawn(async move {

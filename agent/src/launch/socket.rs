@@ -5,9 +5,9 @@
 //!
 //! A frame is a kind byte, four length bytes (big endian) and that many bytes.
 
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::{self, IoSlice, Read, Write};
 
+use bytes::Buf;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -107,20 +107,33 @@ fn parse(header: [u8; 5]) -> io::Result<(Kind, usize)> {
     }
 }
 
-/// Writes a frame, synchronously.
+/// Writes frames, synchronously and in one go.
 ///
 /// # Errors
-/// The other end is gone, or the frame is too long.
-pub fn send(mut stream: &UnixStream, kind: Kind, data: &[u8]) -> io::Result<()> {
-    stream.write_all(&header(kind, data.len())?)?;
-    stream.write_all(data)
+/// The other end is gone, or a frame is too long.
+pub fn send(stream: &mut impl Write, frames: &[(Kind, &[u8])]) -> io::Result<()> {
+    let headers = frames.iter().map(|(kind, data)| header(*kind, data.len()));
+    let headers = headers.collect::<io::Result<Vec<_>>>()?;
+    let parts = headers.iter().zip(frames).flat_map(|(header, (_, data))| [header, *data]);
+    let mut parts: Vec<IoSlice<'_>> = parts.map(IoSlice::new).collect();
+    let mut rest = &mut parts[..];
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match stream.write_vectored(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut rest, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Reads a frame, synchronously, into `buffer`.
 ///
 /// # Errors
 /// The other end is gone, or sends something else.
-pub fn receive(mut stream: &UnixStream, buffer: &mut Vec<u8>) -> io::Result<Kind> {
+pub fn receive(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<Kind> {
     let mut head = [0; 5];
     stream.read_exact(&mut head)?;
     let (kind, len) = parse(head)?;
@@ -129,7 +142,7 @@ pub fn receive(mut stream: &UnixStream, buffer: &mut Vec<u8>) -> io::Result<Kind
     Ok(kind)
 }
 
-/// Writes a frame.
+/// Writes a frame in one go.
 ///
 /// # Errors
 /// The other end is gone, or the frame is too long.
@@ -138,8 +151,8 @@ pub async fn write_frame(
     kind: Kind,
     data: &[u8],
 ) -> io::Result<()> {
-    stream.write_all(&header(kind, data.len())?).await?;
-    stream.write_all(data).await
+    let header = header(kind, data.len())?;
+    stream.write_all_buf(&mut Buf::chain(&header[..], data)).await
 }
 
 /// Reads a frame.
@@ -157,18 +170,42 @@ pub async fn read_frame(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufReader;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
     fn frames_survive_the_way_and_garbage_does_not() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        send(&ours, Kind::Command, b"orted -mca ess env").unwrap();
-        (&ours).write_all(&STOPPED).unwrap();
-        (&ours).write_all(b"GET / HTTP/1.1").unwrap();
-        let mut buffer = Vec::new();
-        assert_eq!(receive(&theirs, &mut buffer).unwrap(), Kind::Command);
-        assert_eq!(buffer, b"orted -mca ess env");
-        assert_eq!(receive(&theirs, &mut buffer).unwrap(), Kind::Stopped);
-        assert!(receive(&theirs, &mut buffer).is_err());
+        let mut way = Vec::new();
+        send(&mut way, &[(Kind::Request, b"{}"), (Kind::Command, b"orted -mca ess env")]).unwrap();
+        way.extend(STOPPED);
+        way.extend(b"GET / HTTP/1.1");
+        let (mut way, mut buffer) = (&way[..], Vec::new());
+        for (kind, data) in [
+            (Kind::Request, &b"{}"[..]),
+            (Kind::Command, b"orted -mca ess env"),
+            (Kind::Stopped, b""),
+        ] {
+            assert_eq!(receive(&mut way, &mut buffer).unwrap(), kind);
+            assert_eq!(buffer, data);
+        }
+        assert!(receive(&mut way, &mut buffer).is_err());
+    }
+
+    #[test]
+    fn a_full_way_loses_nothing() {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let data: Vec<u8> = (0..2_000_000_u32).map(|n| n as u8).collect();
+        let sent = data.clone();
+        let sending = std::thread::spawn(move || {
+            send(&mut ours, &[(Kind::Stdin, &sent), (Kind::StdinEnd, b""), (Kind::Stdin, b"x")])
+        });
+        let (mut theirs, mut buffer) = (BufReader::new(theirs), Vec::new());
+        for (kind, data) in [(Kind::Stdin, &data[..]), (Kind::StdinEnd, b""), (Kind::Stdin, b"x")] {
+            assert_eq!(receive(&mut theirs, &mut buffer).unwrap(), kind);
+            assert!(buffer == data);
+        }
+        sending.join().unwrap().unwrap();
     }
 }

@@ -2,34 +2,54 @@
 //!
 //! Must not touch any that was ever written.
 
-use std::fs;
+use std::slice;
 
 use nix::libc;
+
+/// A segment of the program, as its file's header has it.
+type Segment = libc::Elf64_Phdr;
 
 /// Lets go of code that only the start needed. The pages stay in the page cache, which every process of this
 /// binary shares, and come back when they are run; but most of a start's never are, and they count as resident
 /// for each of many wrappers and agents.
 pub fn drop_startup_code() {
-    // Where it cannot be read, they stay.
-    let Ok(maps) = fs::read_to_string("/proc/self/maps") else { return };
-    for (start, length) in maps.lines().filter_map(code) {
+    // SAFETY: the callback takes what it is called with for what dl_iterate_phdr(3) says it is.
+    unsafe { libc::dl_iterate_phdr(Some(drop_code), std::ptr::null_mut()) };
+}
+
+/// Called with the program itself first; which is all, where nothing is linked dynamically.
+unsafe extern "C" fn drop_code(
+    program: *mut libc::dl_phdr_info,
+    _: libc::size_t,
+    _: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: a valid one for as long as this call.
+    let program = unsafe { &*program };
+    // SAFETY: the header is mapped with the program and never written.
+    let segments = unsafe { slice::from_raw_parts(program.dlpi_phdr, program.dlpi_phnum.into()) };
+    // SAFETY: no pointers are involved.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = usize::try_from(page).unwrap_or(4096);
+    for (start, length) in segments.iter().filter_map(|segment| code(segment, page)) {
+        let start = program.dlpi_addr as usize + start;
         // SAFETY: the range is a mapping of a file that was never writable, so that what comes back is what
         // was there.
         unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
     }
+    // No more than the first.
+    1
 }
 
-/// Where a line of maps says that a file's code is, and how much of it: address and bytes.
-fn code(line: &str) -> Option<(usize, usize)> {
-    let mut words = line.split_ascii_whitespace();
-    let (range, mode) = (words.next()?, words.next()?);
-    if mode != "r-xp" || !words.nth(3)?.starts_with('/') {
+/// Where a segment's pages are, if they are code: where from the program's base, and bytes.
+fn code(segment: &Segment, page: usize) -> Option<(usize, usize)> {
+    let (runs, written) = (segment.p_flags & libc::PF_X != 0, segment.p_flags & libc::PF_W != 0);
+    if segment.p_type != libc::PT_LOAD || !runs || written {
         return None;
     }
-    let (start, end) = range.split_once('-')?;
-    let address = |text| usize::from_str_radix(text, 16).ok();
-    let (start, end) = (address(start)?, address(end)?);
-    Some((start, end.checked_sub(start)?))
+    let start = usize::try_from(segment.p_vaddr).ok()?;
+    let end = start.checked_add(usize::try_from(segment.p_memsz).ok()?)?;
+    let first = start & !(page - 1);
+    Some((first, end.checked_next_multiple_of(page)? - first))
 }
 
 #[cfg(test)]
@@ -37,17 +57,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_is_what_may_be_run_and_comes_from_a_file() {
-        let file = "7f00-8f00 r-xp 00001000 fe:00 4711                    /usr/local/bin/muster";
-        assert_eq!(code(file), Some((0x7f00, 0x1000)));
-        for line in [
-            "7f00-8f00 r--p 00001000 fe:00 4711                    /usr/local/bin/muster",
-            "7f00-8f00 rwxp 00001000 fe:00 4711                    /usr/local/bin/muster",
-            "7f00-8f00 r-xp 00000000 00:00 0                       [vdso]",
-            "7f00-8f00 r-xp 00000000 00:00 0",
-            "",
+    fn code_is_what_is_loaded_to_be_run_and_never_written() {
+        let segment = |p_type, p_flags| Segment {
+            p_type,
+            p_flags,
+            p_offset: 0,
+            p_vaddr: 0x1234,
+            p_paddr: 0,
+            p_filesz: 0x2000,
+            p_memsz: 0x2000,
+            p_align: 4096,
+        };
+        let (x, w, r) = (libc::PF_X, libc::PF_W, libc::PF_R);
+        for (kind, flags, expected) in [
+            (libc::PT_LOAD, r | x, Some((0x1000, 0x3000))),
+            (libc::PT_LOAD, r, None),
+            (libc::PT_LOAD, r | w | x, None),
+            (libc::PT_GNU_STACK, r | x, None),
         ] {
-            assert_eq!(code(line), None, "{line}");
+            assert_eq!(code(&segment(kind, flags), 4096), expected, "{kind} {flags}");
         }
     }
 }

@@ -4,10 +4,16 @@
 //! on it checks the start time again (see `end`).
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+
+/// More than a `stat` has, bytes.
+const STAT: usize = 1024;
+
+/// More than most environments have, bytes; a job of Kubernetes has one variable for each service.
+const ENVIRON: usize = 16 * 1024;
 
 /// A process that stays the same even where its number is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,7 +59,7 @@ impl Process {
     /// # Errors
     /// Where `/proc` does not have it, or is not mounted.
     pub fn read(proc: &Path, pid: i32) -> io::Result<Self> {
-        let stat = fs::read(proc.join(pid.to_string()).join("stat"))?;
+        let stat = text(&proc.join(pid.to_string()).join("stat"), STAT)?;
         Self::parse(&stat).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
     }
 
@@ -206,7 +212,27 @@ pub fn children(proc: &Path, pid: i32) -> Vec<i32> {
 /// without a deadline around it.
 #[must_use]
 pub fn environ(proc: &Path, pid: i32) -> Option<Vec<u8>> {
-    fs::read(proc.join(pid.to_string()).join("environ")).ok()
+    text(&proc.join(pid.to_string()).join("environ"), ENVIRON).ok()
+}
+
+/// The whole text of a file of `/proc`, of about so many bytes. Such a file fills what it is asked to fill,
+/// so that less is its end: each look reads hundreds.
+fn text(file: &Path, about: usize) -> io::Result<Vec<u8>> {
+    let mut file = File::open(file)?;
+    let mut text = vec![0; about];
+    let mut length = 0;
+    loop {
+        match file.read(&mut text[length..]) {
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if length < text.len() {
+            text.truncate(length);
+            return Ok(text);
+        }
+        text.resize(length * 2, 0);
+    }
 }
 
 /// The value of `name` in such an environment.
@@ -291,6 +317,24 @@ pub(crate) mod tests {
         ] {
             assert_eq!(variable(environ, name), value, "{name}");
         }
+    }
+
+    #[test]
+    fn files_of_any_length_are_read_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [0, 1, 7, 8, 9, 16, 100] {
+            let file = dir.path().join("file");
+            let written: Vec<u8> = (0..length).collect();
+            fs::write(&file, &written).unwrap();
+            assert_eq!(text(&file, 8).unwrap(), written);
+        }
+        let ours = i32::try_from(std::process::id()).unwrap();
+        let real = Path::new("/proc");
+        let whole = fs::read("/proc/self/environ").unwrap();
+        for about in [1, 64, whole.len(), ENVIRON] {
+            assert_eq!(text(Path::new("/proc/self/environ"), about).unwrap(), whole);
+        }
+        assert_eq!(environ(real, ours).unwrap(), whole);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Must not start anything on a host.
 
 pub mod callback;
+mod dial;
 pub mod gate;
+mod lobby;
 pub mod pace;
 pub mod wait;

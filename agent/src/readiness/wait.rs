@@ -2,27 +2,26 @@
 //!
 //! Must not decide what to say about a host; the gate does.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rand::RngExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval};
 
+use super::dial::{Dialler, Reached};
 use super::gate::{Gate, HostState, NotReady};
+use super::lobby::Lobby;
 use super::pace::Pace;
-use crate::devices::clock::ClockOffset;
 use crate::devices::own::OwnHost;
 use crate::discovery::HostSpec;
 use crate::discovery::lookup::Lookup;
 use crate::exit::{Class, Explain as _};
-use crate::process::status::WaitStatus;
-use crate::ssh::client::{Connection, DialError, Login};
-use crate::ssh::control::{Hello, ToLauncher};
+use crate::ssh::client::{Connection, Login};
+use crate::ssh::control::Hello;
 use crate::ssh::control_channel::{ControlReceiver, ControlSender};
-use crate::ssh::remote::{Ended, ExecEvent};
 
 /// How a wait is bounded.
 #[derive(Debug, Clone, Copy)]
@@ -112,14 +111,18 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
     let mut ready: Vec<Option<Ready>> = hosts.iter().map(|_| None).collect();
     let (states, mut news) = mpsc::channel(hosts.len().max(1));
     let dials = Arc::new(Semaphore::new(DIALS));
+    let dialler = |port| Dialler { port, login: login.clone(), limit: patience.attempt };
+    let lobby = Lobby::open(&hosts, dialler(default_port), &own, &dials).map(Arc::new);
+    if let Some(lobby) = &lobby {
+        resolver.introduce(Arc::<Lobby>::clone(lobby));
+    }
     let attempt = |index: usize| Attempt {
         index,
-        port: port(&hosts[index]),
+        dialler: dialler(port(&hosts[index])),
         host: hosts[index].clone(),
         own: Arc::clone(&own),
         resolver: Arc::clone(&resolver),
-        login: login.clone(),
-        limit: patience.attempt,
+        lobby: lobby.clone(),
         dials: Arc::clone(&dials),
         states: states.clone(),
     };
@@ -169,11 +172,10 @@ pub async fn wait<L: Lookup + Sync + Send + 'static>(
 struct Attempt<L> {
     index: usize,
     host: HostSpec,
-    port: u16,
+    dialler: Dialler,
     own: Arc<OwnHost>,
     resolver: Arc<L>,
-    login: Login,
-    limit: Duration,
+    lobby: Option<Arc<Lobby>>,
     dials: Arc<Semaphore>,
     states: mpsc::Sender<(usize, HostState)>,
 }
@@ -183,9 +185,9 @@ impl<L: Lookup + Sync> Attempt<L> {
     async fn repeat(mut self) -> (usize, Ready) {
         let mut pause = PAUSE.0;
         if let Some(user) = &self.host.user {
-            self.login.user.clone_from(user);
+            self.dialler.login.user.clone_from(user);
         }
-        self.login.host = self.host.name.to_string();
+        self.dialler.login.host = self.host.name.to_string();
         loop {
             match self.once().await {
                 Ok(ready) => return (self.index, ready),
@@ -230,13 +232,12 @@ impl<L: Lookup + Sync> Attempt<L> {
         }
         let resolve = begun.elapsed();
         self.tell(HostState::Resolved).await;
-        let _permit = self.dials.acquire().await;
         let mut last = HostState::NoName("no address".into());
         for address in addresses {
-            match self.dial(address).await {
-                Ok(mut ready) => {
-                    ready.steps.resolve = resolve;
-                    return Ok(ready);
+            match self.reach(address).await {
+                Ok(Reached { link, steps }) => {
+                    let steps = Steps { resolve, ..steps };
+                    return Ok(Ready { spec: self.host.clone(), link, steps });
                 }
                 Err(state) => last = state,
             }
@@ -244,67 +245,14 @@ impl<L: Lookup + Sync> Attempt<L> {
         Err(last)
     }
 
-    async fn dial(&self, address: IpAddr) -> Result<Ready, HostState> {
-        let address = SocketAddr::new(address, self.port);
-        let connection = Connection::dial(address, self.login.clone(), self.limit)
-            .await
-            .map_err(|error| state_of(&error))?;
-        let (connect, authenticate) = connection.took();
-        let steps = Steps { connect, authenticate, ..Steps::default() };
-        let dialled = Instant::now();
-        match timeout(self.limit, greet(&connection)).await {
-            Ok(Ok(control)) => {
-                let link = match control {
-                    Some(control) => Link::Worker(connection, Box::new(control)),
-                    None => Link::Plain(connection),
-                };
-                let hello = dialled.elapsed();
-                Ok(Ready { spec: self.host.clone(), link, steps: Steps { hello, ..steps } })
-            }
-            Ok(Err(words)) => Err(HostState::Failed(words)),
-            Err(_) => Err(HostState::TimedOut("waiting for its hello".into())),
+    /// Who was greeted at the address already is not dialled a second time.
+    async fn reach(&self, address: IpAddr) -> Result<Reached, HostState> {
+        if let Some(lobby) = &self.lobby
+            && let Some(greeted) = lobby.take(address).await
+        {
+            return greeted;
         }
-    }
-}
-
-fn state_of(error: &DialError) -> HostState {
-    match error {
-        DialError::Refused => HostState::Refused,
-        DialError::TimedOut(stage) => HostState::TimedOut((*stage).to_owned()),
-        DialError::NotSsh => HostState::NotSsh,
-        DialError::Closed => HostState::Closed,
-        DialError::WrongHostKey => HostState::WrongHostKey,
-        DialError::KeyRefused => HostState::KeyRefused,
-        DialError::Unreachable(_) | DialError::Protocol(_) => HostState::Failed(error.to_string()),
-    }
-}
-
-/// The hello of a muster worker; for a plain SSH server, proof that `true` runs there.
-async fn greet(connection: &Connection) -> Result<Option<Control>, String> {
-    let asked = Instant::now();
-    if let Some((sender, mut receiver)) =
-        connection.control().await.map_err(|error| error.to_string())?
-    {
-        return match receiver.next().await {
-            Ok(Some(ToLauncher::Hello(mut hello))) => {
-                let offset = |stamp| ClockOffset::of(stamp, SystemTime::now(), asked.elapsed());
-                if let (Some(stamp), Some(devices)) = (hello.clock, &mut hello.devices) {
-                    devices.clock = Some(offset(stamp));
-                }
-                Ok(Some(Control { hello: *hello, sender, receiver }))
-            }
-            Ok(Some(_)) => Err("its first message is no hello".into()),
-            Ok(None) => Err("closed its control channel".into()),
-            Err(error) => Err(error.to_string()),
-        };
-    }
-    let exec = connection.exec(b"true", &[]).await.map_err(|error| error.to_string())?;
-    let (mut events, _stdin) = exec.split();
-    loop {
-        match events.next().await {
-            ExecEvent::Ended(Ended::Status(WaitStatus::Exited(0))) => return Ok(None),
-            ExecEvent::Ended(ended) => return Err(format!("`true` did not run there: {ended}")),
-            ExecEvent::Stdout(_) | ExecEvent::Stderr(_) => {}
-        }
+        let _permit = self.dials.acquire().await;
+        self.dialler.dial(address).await
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! Must stay small: a thousand of these may run at once.
 
-use std::io;
-use std::os::fd::AsRawFd;
+use std::io::{self, BufReader};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat, makedev};
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::unregister;
@@ -23,6 +26,9 @@ use crate::ssh::remote::Ended;
 
 /// Bytes of standard input that are read at a time.
 const CHUNK: usize = 32 * 1024;
+
+/// Bytes that are read of the engine at a time: enough for its answer and the end, which is mostly all.
+const ANSWER: usize = 512;
 
 /// Runs the command through the engine; none where there is no engine or the host is none of its
 /// job's.
@@ -46,11 +52,13 @@ fn converse(
 ) -> io::Result<Option<Outcome>> {
     let handlers = stop_on_signals(stream)?;
     let request = Request { host: options.host.to_string(), env: variables(options, env) };
-    send(stream, Kind::Request, &serde_json::to_vec(&request)?)?;
-    send(stream, Kind::Command, bytes(&options.command))?;
+    let request = serde_json::to_vec(&request)?;
+    let call = [(Kind::Request, &request[..]), (Kind::Command, bytes(&options.command))];
+    send(&mut &**stream, &call)?;
+    let mut answers = BufReader::with_capacity(ANSWER, &**stream);
     let mut buffer = Vec::new();
     // Nothing of the input is touched before: it may be for a connection of our own.
-    match receive(stream, &mut buffer)? {
+    match receive(&mut answers, &mut buffer)? {
         Kind::Ours => {}
         Kind::NotOurs => {
             for handler in handlers {
@@ -60,17 +68,16 @@ fn converse(
         }
         _ => return Err(io::ErrorKind::InvalidData.into()),
     }
-    if options.stdin_null {
-        // A command that has ended already needs no input; how it did is still to be read.
-        let _ = send(stream, Kind::StdinEnd, &[]);
-    } else {
-        let input = Arc::clone(stream);
-        // Ends with the process: a read of a terminal cannot be called back.
-        std::thread::Builder::new().stack_size(64 * 1024).spawn(move || carry_input(&input))?;
+    let mut silent = !options.stdin_null && !is_null(io::stdin());
+    if !silent {
+        end_input(stream);
     }
     resident::drop_startup_code();
     loop {
-        let written = match receive(stream, &mut buffer)? {
+        if silent && answers.buffer().is_empty() {
+            silent = await_input(stream)?;
+        }
+        let written = match receive(&mut answers, &mut buffer)? {
             Kind::Stdout => write_all(io::stdout(), &buffer),
             Kind::Stderr => write_all(io::stderr(), &buffer),
             Kind::Ended => {
@@ -89,22 +96,54 @@ fn converse(
     }
 }
 
+/// Whether a file is /dev/null, as Open MPI has it for its agents.
+fn is_null(file: impl AsFd) -> bool {
+    fstat(file).is_ok_and(|stat| {
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        kind == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 3)
+    })
+}
+
+/// Waits for the input or the engine, and has the input carried once it has something to say; tells whether
+/// it has not yet. Only then it needs a thread, which Hydra's agents never do.
+fn await_input(stream: &Arc<UnixStream>) -> io::Result<bool> {
+    let stdin = io::stdin();
+    let mut either = [stdin.as_fd(), stream.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    while let Err(error) = poll(&mut either, PollTimeout::NONE) {
+        if error != Errno::EINTR {
+            return Err(error.into());
+        }
+    }
+    match either[0].revents() {
+        Some(said) if said.is_empty() => return Ok(true),
+        Some(PollFlags::POLLHUP) => end_input(stream),
+        _ => {
+            let input = Arc::clone(stream);
+            // Ends with the process: a read of a terminal cannot be called back.
+            std::thread::Builder::new().stack_size(64 * 1024).spawn(move || carry_input(&input))?;
+        }
+    }
+    Ok(false)
+}
+
 /// Carries standard input until it ends.
 fn carry_input(stream: &UnixStream) {
     let mut buffer = vec![0; CHUNK];
     loop {
         let sent = match read(io::stdin(), &mut buffer) {
-            Ok(0) => {
-                let _ = send(stream, Kind::StdinEnd, &[]);
-                return;
-            }
-            Ok(n) => send(stream, Kind::Stdin, &buffer[..n]),
+            Ok(0) => return end_input(stream),
+            Ok(n) => send(&mut &*stream, &[(Kind::Stdin, &buffer[..n])]),
             Err(_) => return,
         };
         if sent.is_err() {
             return;
         }
     }
+}
+
+fn end_input(mut stream: &UnixStream) {
+    // A command that has ended already needs no input; how it did is still to be read.
+    let _ = send(&mut stream, &[(Kind::StdinEnd, &[])]);
 }
 
 /// mpirun ends its agents by a signal. The engine must learn that this is no accident, and the

@@ -234,6 +234,12 @@ impl Connection {
         self.local
     }
 
+    /// Whether it has not ended yet.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.ended.borrow().is_none()
+    }
+
     /// Waits until the connection has ended, and says why; does not keep it open.
     pub fn ended(&self) -> impl Future<Output = String> + Send + 'static {
         let mut ended = self.ended.clone();

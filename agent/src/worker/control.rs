@@ -121,9 +121,10 @@ fn act(
         ToWorker::Watch { heartbeat_ms } => {
             let pause = Duration::from_millis(heartbeat_ms.max(LEAST_HEARTBEAT));
             tokio::spawn(heartbeats(connection, Arc::clone(&worker), answers.clone(), pause));
+            let started = worker.command_started();
             tokio::spawn(async move {
                 let report = |ranks| ToLauncher::Ranks { ranks };
-                ranks::watch(worker.command_started(), &answers, report).await;
+                ranks::watch(started, &answers, report).await;
             });
         }
         ToWorker::SignalRanks { signal } => worker.roll(connection).signal(signal),

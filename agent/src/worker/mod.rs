@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::env::Environment;
@@ -37,6 +37,7 @@ pub mod exec;
 pub mod hello;
 pub mod lines;
 pub mod pid_file;
+pub mod plain;
 pub mod ranks;
 pub mod run;
 pub mod server;
@@ -90,7 +91,7 @@ pub struct Worker {
     connections: AtomicU64,
     launchers: Mutex<HashMap<u64, Launcher>>,
     log: OnceLock<Option<Printer>>,
-    started: Notify,
+    started: watch::Sender<()>,
     running: watch::Sender<usize>,
     phase: watch::Sender<Phase>,
 }
@@ -137,7 +138,7 @@ impl Worker {
             connections: AtomicU64::new(0),
             launchers: Mutex::new(HashMap::new()),
             log: OnceLock::new(),
-            started: Notify::new(),
+            started: watch::channel(()).0,
             running: watch::channel(0).0,
             phase: watch::channel(Phase::Serving).0,
         }
@@ -202,14 +203,14 @@ impl Worker {
         drop(launchers);
         env.extend(socket.map(|name| (MUSTER_RANK_SOCKET.to_owned(), name)));
         let child = shell::start(&self.reaper, command, &env, &session_mark(connection))?;
-        self.started.notify_waiters();
+        self.started.send_replace(());
         Ok(child)
     }
 
-    /// Rings when a command was started.
+    /// Changes when a command was started, from now on.
     #[must_use]
-    pub fn command_started(&self) -> &Notify {
-        &self.started
+    pub fn command_started(&self) -> watch::Receiver<()> {
+        self.started.subscribe()
     }
 
     /// Ends a command whose peer left, and what descends from it, after the orphan grace.

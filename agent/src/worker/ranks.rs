@@ -7,9 +7,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::process::ranks::Rank;
 use crate::process::{ranks, resident};
@@ -24,18 +24,29 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// For one look.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
-/// Reports every changed set of ranks, in the form that `report` gives it, until nobody listens.
-/// `started` makes it look soon again.
+/// Reports every changed set of ranks, in the form that `report` gives it, until nobody listens. Each
+/// command that was `started` makes it look soon again; before the first there is hardly anything to see.
 pub async fn watch<T>(
-    started: &Notify,
+    mut started: watch::Receiver<()>,
     listener: &mpsc::Sender<T>,
     report: impl Fn(Vec<RankSeen>) -> T,
 ) {
     let mut last: Vec<RankSeen> = Vec::new();
-    let mut pause = LOOKS.0;
+    let mut pause = LOOKS.1;
+    let mut next = Instant::now() + pause;
     let mut look = Look::default();
     let us = nix::unistd::getpid().as_raw();
     loop {
+        tokio::select! {
+            () = sleep_until(next) => {}
+            Ok(()) = started.changed() => {
+                pause = LOOKS.0;
+                // Not put off by those that follow.
+                next = next.min(Instant::now() + pause);
+                continue;
+            }
+            () = listener.closed() => return,
+        }
         let now = look.begin(move || ranks::running(Path::new("/proc"), us)).end(LOOK_LIMIT).await;
         let now = now.map_or_else(|| last.clone(), |running| seen(&running));
         if now != last {
@@ -44,18 +55,13 @@ pub async fn watch<T>(
             }
             last = now;
         }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {
-                let longer = (pause * 2).min(LOOKS.1);
-                if pause < longer && longer == LOOKS.1 {
-                    // The start is over, and what it needed is not needed any more.
-                    resident::drop_startup_code();
-                }
-                pause = longer;
-            }
-            () = started.notified() => pause = LOOKS.0,
-            () = listener.closed() => return,
+        let longer = (pause * 2).min(LOOKS.1);
+        if pause < longer && longer == LOOKS.1 {
+            // The start is over, and what it needed is not needed any more.
+            resident::drop_startup_code();
         }
+        pause = longer;
+        next = Instant::now() + pause;
     }
 }
 

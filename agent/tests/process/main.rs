@@ -12,6 +12,8 @@ mod ending;
 mod guard;
 mod harness;
 mod ranks;
+mod resident;
+mod shell;
 mod terminal;
 
 use harness::{CASE, Case, ROLE};
@@ -24,8 +26,16 @@ fn main() {
             (role, argument) => guard::play(role, argument),
         };
     }
-    let cases: Vec<Case> =
-        [guard::CASES, terminal::CASES, children::CASES, ending::CASES, ranks::CASES].concat();
+    let cases: Vec<Case> = [
+        guard::CASES,
+        terminal::CASES,
+        children::CASES,
+        ending::CASES,
+        ranks::CASES,
+        resident::CASES,
+        shell::CASES,
+    ]
+    .concat();
     if let Ok(name) = std::env::var(CASE) {
         let case = cases.iter().find(|(known, _)| *known == name);
         return case.map(|(_, run)| run()).unwrap_or_else(|| panic!("no case {name}"));

@@ -2,15 +2,16 @@
 //!
 //! A cache in front of the cluster's DNS keeps "no such name" for up to 30 s, so that a question that
 //! comes too early delays its own answer (coredns 2434). Here the name of the hosts' headless Service
-//! is asked for, which exists from the first pod on, and each address in its answer is asked for its
-//! name once. A host's own name is asked for where the Service tells nothing, and now and then in case
-//! that it tells wrong; never again before the last answer to it can have changed.
+//! is asked for, which exists from the first pod on. Whose each address in its answer is, the address
+//! itself is asked once, where somebody can, and DNS for its pointer record where that does not tell. A
+//! host's own name is asked for where the Service tells nothing, and now and then in case that it tells
+//! wrong; never again before the last answer to it can have changed.
 //!
 //! Must not know search lists, nor how a question is asked.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as Turn, Notify};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::exchange::{Question, Reply};
 use super::{Missed, Upstream};
-use crate::discovery::lookup::LookupError;
+use crate::discovery::lookup::{Greeter, LookupError};
 use crate::discovery::pods::Pods;
 use crate::discovery::standing::Standing;
 use crate::discovery::suffix::Place;
@@ -28,6 +29,9 @@ use crate::ids::HostName;
 /// For the answer to a Service's name, and for those to all its new addresses: who waits for them
 /// could ask for the host instead.
 const SERVICE: Duration = Duration::from_secs(2);
+
+/// For an address to say itself whose it is; DNS is asked instead of who takes longer.
+const GREETING: Duration = Duration::from_secs(1);
 
 /// After how long without any sign of the Service a host behind it is asked for nevertheless.
 const SOON: Duration = Duration::from_secs(5);
@@ -74,12 +78,19 @@ pub(super) struct Watch {
     absent: Mutex<HashMap<HostName, Absent>>,
     /// Something was learnt that concerns every host.
     learnt: Notify,
+    greeter: OnceLock<Arc<dyn Greeter>>,
 }
 
 impl Watch {
     pub(super) fn new() -> Self {
         let (services, absent) = (Mutex::default(), Mutex::default());
-        Self { start: Instant::now(), services, absent, learnt: Notify::new() }
+        let (learnt, greeter) = (Notify::new(), OnceLock::new());
+        Self { start: Instant::now(), services, absent, learnt, greeter }
+    }
+
+    pub(super) fn introduce(&self, greeter: Arc<dyn Greeter>) {
+        // One is enough; a second would know no more.
+        let _ = self.greeter.set(greeter);
     }
 
     /// Wakes everybody who waits for news.
@@ -212,7 +223,7 @@ impl Upstream {
         answer.map_err(|missed| missed.error)
     }
 
-    /// Asks for the Service where its last answer may have changed, and for the names of new pods.
+    /// Asks for the Service where its last answer may have changed, and whose its new addresses are.
     async fn look(self: &Arc<Self>, watch: &Watch, service: &mut Service, place: &Place) {
         let now = watch.start.elapsed();
         service.pods.renew(&place.name, now);
@@ -221,13 +232,40 @@ impl Upstream {
             let late = |_| Err(self.late(SERVICE));
             service.answered(timeout(SERVICE, question).await.unwrap_or_else(late));
         }
-        let nameless = service.pods.nameless(now);
-        if nameless.is_empty() {
-            return;
-        }
+        let mut nameless = service.pods.nameless(now);
         let deadline = Instant::now() + SERVICE;
-        let mut asking: JoinSet<(IpAddr, Vec<String>)> = JoinSet::new();
-        for address in nameless {
+        if let Some(greeter) = watch.greeter.get() {
+            let pods = &mut service.pods;
+            // One record proves that this is a headless Service whose pods have names below its own, and
+            // not one with an address for all of them, or some domain's wildcard: nobody is greeted there.
+            if let Some(first) = nameless.first().filter(|_| !pods.are_named_below(&place.service))
+            {
+                let until = Instant::now() + GREETING / 2;
+                for (address, names) in self.names_of([*first], until).await {
+                    if !names.is_empty() {
+                        pods.name(address, names, now);
+                    }
+                }
+                nameless = pods.nameless(now);
+            }
+            if pods.are_named_below(&place.service) {
+                let said = greet(greeter, nameless, &place.service).await;
+                nameless = pods.heard(said, now).into_iter().collect();
+            }
+        }
+        for (address, names) in self.names_of(nameless, deadline).await {
+            service.pods.name(address, names, now);
+        }
+    }
+
+    /// The names to which these addresses point; none where there was no answer.
+    async fn names_of(
+        self: &Arc<Self>,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        deadline: Instant,
+    ) -> Vec<(IpAddr, Vec<String>)> {
+        let mut asking = JoinSet::new();
+        for address in addresses {
             let upstream = Arc::clone(self);
             asking.spawn(async move {
                 let question = upstream.pointers(address);
@@ -235,11 +273,7 @@ impl Upstream {
                 (address, reply.unwrap_or_default().names)
             });
         }
-        while let Some(answer) = asking.join_next().await {
-            if let Ok((address, names)) = answer {
-                service.pods.name(address, names, now);
-            }
-        }
+        asking.join_all().await
     }
 
     /// Waits until asking for the host may bring something new.
@@ -259,6 +293,30 @@ impl Upstream {
             None => sleep_until(Instant::now() + SERVICE).await,
         }
     }
+}
+
+/// The full names, below the Service's, that who is at these addresses say they have.
+async fn greet(
+    greeter: &Arc<dyn Greeter>,
+    addresses: Vec<IpAddr>,
+    service: &str,
+) -> Vec<(IpAddr, Option<String>)> {
+    let until = Instant::now() + GREETING;
+    let mut asking = JoinSet::new();
+    for address in addresses {
+        let greeter = Arc::clone(greeter);
+        asking.spawn(async move {
+            let name = timeout_at(until, greeter.greet(address)).await.ok().flatten();
+            (address, name)
+        });
+    }
+    let full = |name: String| match name.split_once('.') {
+        None => Some(format!("{name}.{service}")),
+        // As setHostnameAsFQDN makes it.
+        Some((_, domain)) => (domain == service).then_some(name),
+    };
+    let said = asking.join_all().await.into_iter();
+    said.map(|(address, name)| (address, name.and_then(full))).collect()
 }
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,8 +1,11 @@
 //! Hosts that are looked for again and again: what that asks, and what it does not.
 
+use std::collections::HashMap;
 use std::fs;
+use std::sync::Mutex;
 
 use super::*;
+use crate::discovery::lookup::{Boxed, Greeter};
 
 const SERVICE: &str = "pi.svc.cluster.local.";
 
@@ -150,4 +153,83 @@ async fn a_service_that_hides_a_pod_is_not_believed_for_ever() {
     let resolver = of_job(&dns, KUBELETS);
     find(&resolver, "w-1.pi").await.unwrap_err();
     assert_eq!(wait(&resolver, "w-1.pi").await, ["10.0.0.1"]);
+}
+
+/// Stands in for readiness, which dials: what it would hear, and where it has asked.
+struct Table {
+    says: HashMap<u8, &'static str>,
+    asked: Mutex<Vec<u8>>,
+}
+
+impl Table {
+    fn introduce<const N: usize>(resolver: &Resolver, says: [(u8, &'static str); N]) -> Arc<Self> {
+        let table = Arc::new(Self { says: says.into(), asked: Mutex::default() });
+        resolver.introduce(Arc::<Self>::clone(&table));
+        table
+    }
+
+    fn asked(&self) -> Vec<u8> {
+        let mut asked = std::mem::take(&mut *self.asked.lock().unwrap());
+        asked.sort_unstable();
+        asked
+    }
+}
+
+impl Greeter for Table {
+    fn greet<'a>(&'a self, address: IpAddr) -> Boxed<'a, Option<String>> {
+        let IpAddr::V4(address) = address else { panic!("{address}") };
+        let last = address.octets()[3];
+        self.asked.lock().unwrap().push(last);
+        Box::pin(async move { self.says.get(&last).map(|name| (*name).to_owned()) })
+    }
+}
+
+fn pointers(asked: &[String]) -> Vec<&str> {
+    let pointers = asked.iter().filter_map(|question| question.strip_suffix(" PTR"));
+    pointers.filter_map(|name| name.strip_suffix(".0.0.10.in-addr.arpa.")).collect()
+}
+
+#[tokio::test]
+async fn hosts_that_say_who_they_are_cost_dns_no_question() {
+    let dns = DnsServer::start().await;
+    come(&dns, &[1, 2, 3, 4]);
+    let resolver = of_job(&dns, KUBELETS);
+    let says = [(2, "w-2"), (3, "w-3.pi.svc.cluster.local"), (4, "w-4.of.another.service")];
+    let table = Table::introduce(&resolver, says);
+    for index in 1..=4 {
+        let found = find(&resolver, &format!("w-{index}.pi")).await.unwrap();
+        assert_eq!(found, [format!("10.0.0.{index}")]);
+    }
+    assert_eq!(table.asked(), [2, 3, 4, 100], "each once, and not where DNS was asked");
+    // The first proves the Service; one says a name elsewhere, and the launcher nothing.
+    let asked = dns.asked();
+    assert_eq!((pointers(&asked), asked.len()), (vec!["1", "100", "4"], 4), "{asked:?}");
+
+    come(&dns, &[1, 2, 3, 4, 5]);
+    assert_eq!(wait(&resolver, "w-5.pi").await, ["10.0.0.5"]);
+    assert_eq!(table.asked(), [5], "only who is new");
+}
+
+#[tokio::test]
+async fn of_two_that_say_one_name_dns_tells_which_is_it() {
+    let dns = DnsServer::start().await;
+    come(&dns, &[1, 2]);
+    let resolver = of_job(&dns, KUBELETS);
+    Table::introduce(&resolver, [(2, "w-3"), (3, "w-3")]);
+    assert_eq!(find(&resolver, "w-3.pi").await.unwrap(), ["10.0.0.2"], "so far");
+    come(&dns, &[1, 2, 3]);
+    assert_eq!(wait(&resolver, "w-2.pi").await, ["10.0.0.2"]);
+    assert_eq!(find(&resolver, "w-3.pi").await.unwrap(), ["10.0.0.3"]);
+}
+
+#[tokio::test]
+async fn nobody_is_greeted_where_no_record_proves_the_service() {
+    let dns = DnsServer::start().await;
+    come(&dns, &[1, 2]);
+    dns.change(|zone| zone.no_pointers = true);
+    let resolver = of_job(&dns, KUBELETS);
+    let table = Table::introduce(&resolver, [(1, "w-1"), (2, "w-2")]);
+    assert_eq!(find(&resolver, "w-1.pi").await.unwrap(), ["10.0.0.1"]);
+    assert_eq!(table.asked(), [0; 0]);
+    assert!(dns.asked().contains(&format!("w-1.{SERVICE} A")), "its name was asked for");
 }
