@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use lab::{Cmd, Host, HostSpec, Install, Lab, Signal};
+use lab::{Cmd, Host, HostSpec, Input, Install, Lab, Signal};
 use muster_tests::{LONG, muster};
 
 /// Says so for each SIGUSR1. Short sleeps, because the signal ends them, too: it goes to the group.
@@ -33,6 +33,10 @@ fn serves(install: Install) {
     let desk = lab.boot_idle([desk]).unwrap().remove(0);
     desk.publish().unwrap();
     lines_know_their_rank(&desk, install);
+    files_and_stdin_are_each_ranks_own(&desk, install);
+    if install.is_hydra() {
+        scripts_start_as_bare(&desk, install);
+    }
     signals_come_once(&desk, install);
 }
 
@@ -51,9 +55,51 @@ fn lines_know_their_rank(desk: &Host, install: Install) {
         let output = desk.run(failing, LONG).unwrap();
         assert_eq!(output.code(), 3, "{output:?}");
         // Each wrapper is alone: the rank that failed says so, and nobody else.
-        let verdicts = output.stderr.matches("verdict  ").count();
-        assert_eq!(verdicts, 1, "{output:?}");
+        let told = output.stderr.matches("muster: rank 2 on desk ended: exit code 3").count();
+        assert_eq!(told, 1, "{output:?}");
+        assert_eq!(output.stderr.matches("muster: ").count(), 1, "{output:?}");
     }
+}
+
+fn files_and_stdin_are_each_ranks_own(desk: &Host, install: Install) {
+    let script =
+        "r=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}; [ $r != 0 ] || cat; echo out $r; echo err $r >&2";
+    let job = mpirun(install, &["--tag=json", "--log-dir=/tmp/by-hand"]).args(["sh", "-c", script]);
+    let job = job.stdin(Input::Bytes(b"for rank 0\n".to_vec()));
+    let output = desk.run(job, LONG).unwrap();
+    assert!(output.success(), "{output:?}");
+    let mut seen: Vec<(u64, String)> = Vec::new();
+    for line in output.stdout.lines().chain(output.stderr.lines()) {
+        let line: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("{output:?}"));
+        seen.push((line["rank"].as_u64().unwrap(), line["msg"].as_str().unwrap().to_owned()));
+    }
+    seen.sort_unstable();
+    let mut expected: Vec<(u64, String)> = (0..4)
+        .flat_map(|rank| ["out", "err"].map(|word| (rank, format!("{word} {rank}"))))
+        .collect();
+    expected.push((0, "for rank 0".to_owned()));
+    expected.sort_unstable();
+    assert_eq!(seen, expected, "{output:?}");
+    let kept = desk.run(Cmd::sh("cd /tmp/by-hand && head -n 9 *"), LONG).unwrap();
+    assert!(kept.success(), "{kept:?}");
+    let files: Vec<String> = (0..4)
+        .flat_map(|rank| {
+            let input = if rank == 0 { "for rank 0\n" } else { "" };
+            [
+                format!("==> rank.{rank:06}.err <==\nerr {rank}\n"),
+                format!("==> rank.{rank:06}.out <==\n{input}out {rank}\n"),
+            ]
+        })
+        .collect();
+    assert_eq!(kept.stdout, files.join("\n"));
+}
+
+fn scripts_start_as_bare(desk: &Host, install: Install) {
+    let script = desk.run(Cmd::sh("echo 'echo hi' > /tmp/n.sh && chmod +x /tmp/n.sh"), LONG);
+    assert!(script.unwrap().success());
+    let output = desk.run(mpirun(install, &["--tag=none"]).args(["/tmp/n.sh"]), LONG).unwrap();
+    assert!(output.success() && output.stdout == "hi\n".repeat(4), "{output:?}");
 }
 
 fn signals_come_once(desk: &Host, install: Install) {

@@ -18,9 +18,14 @@ pub struct OutputArgs {
     #[arg(long, value_enum, default_value_t = Output::Launcher, value_name = "WHERE")]
     pub output: Output,
     /// What stands before each line: prefix ([rank 3|worker-1]), short ([3]), json, none, or a
-    /// template such as '{rank}/{size} {host}: '
+    /// template such as '{rank}/{size} {host}: '. Its fields: rank, size, local_rank, local_size, host,
+    /// job, stream, time, level; {rank:4} is four characters wide or more, {{ is a brace
     #[arg(long, default_value = "prefix", value_name = "FORMAT")]
     pub tag: Format,
+    /// What the job is called in JSON lines and templates [default: as the operator, the batch system or the
+    /// launcher calls it]
+    #[arg(long, env = "MUSTER_JOB", value_name = "NAME")]
+    pub job: Option<String>,
     /// Put the time before the tag: UTC, microseconds, taken where the rank runs
     #[arg(long)]
     pub timestamps: bool,
@@ -43,7 +48,7 @@ pub struct OutputArgs {
     /// Show only these ranks; the others still go to --log-dir and to --output=pod
     #[arg(long = "ranks", value_name = "LIST")]
     pub shown_ranks: Option<RankSet>,
-    /// Show nothing, but the last N lines of a rank that fails
+    /// Show nothing, but the last N lines of a rank that fails (64 KiB of each stream at most)
     #[arg(long = "quiet-ranks-until-failure", value_name = "N", num_args = 0..=1,
           require_equals = true, default_missing_value = "50")]
     pub quiet: Option<usize>,
@@ -54,6 +59,7 @@ impl From<OutputArgs> for Settings {
         Self {
             output: args.output,
             tag: args.tag,
+            job: args.job,
             timestamps: args.timestamps,
             color: args.color,
             returns: args.returns,
@@ -81,11 +87,14 @@ pub struct BindArgs {
     about = "Run one rank of an MPI job and put its number before every line",
     long_about = "Runs one rank of an MPI job and puts its number before every line that it prints.\n\n\
         The rank is found in the environment of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, Flux or \
-        Slurm. Ends as the program ends: with its exit code, or by the same signal.\n\n\
+        Slurm, as listed below. Ends as the program ends: with its exit code, or by the same signal.\n\n\
         The rank sees its own share of the host's GPUs or MIG instances (CUDA_VISIBLE_DEVICES, \
         ROCR_VISIBLE_DEVICES), unless somebody has chosen already. CPUs are left to mpirun.",
     override_usage = "muster rank [OPTIONS] [--] PROGRAM [ARGUMENT]...",
-    after_help = "Examples:\n  \
+    after_help = "The rank is the number in the first of these variables that has one:\n  \
+        OMPI_COMM_WORLD_RANK, MV2_COMM_WORLD_RANK, PALS_RANKID, PMIX_RANK, PMI_RANK,\n  \
+        FLUX_TASK_RANK, SLURM_PROCID\n\n\
+        Examples:\n  \
         mpirun -n 4 muster rank -- ./app\n  \
         srun -n 4 muster rank --tag=json -- ./app\n  \
         mpirun -n 4 muster rank --tag='{rank}/{size} {host}: ' --timestamps -- ./app\n  \
@@ -137,6 +146,8 @@ mod tests {
     use clap::{Args as _, FromArgMatches as _};
 
     use super::{RankArgs, Settings, line_size, size};
+    use crate::output::template::FIELDS;
+    use crate::process::ranks::TABLE;
 
     #[test]
     fn settings_go_through_flags_and_back() {
@@ -149,13 +160,31 @@ mod tests {
         };
         for flags in [
             &[][..],
-            &["--output=pod", "--tag=json", "--timestamps", "--color=never", "--cr=keep"],
+            &[
+                "--output=pod",
+                "--tag=json",
+                "--job=a b",
+                "--timestamps",
+                "--color=never",
+                "--cr=keep",
+            ],
             &["--tag={rank} {host}: ", "--ranks=0,4-7", "--quiet-ranks-until-failure"],
             &["--max-line=1M", "--log-dir=a b", "--log-max=2G", "--quiet-ranks-until-failure=3"],
         ] {
             let settings = read(flags.iter().map(Into::into).collect());
             assert_eq!(read(settings.flags()), settings, "{flags:?}");
         }
+    }
+
+    #[test]
+    fn the_help_lists_fields_and_variables() {
+        let mut command = RankArgs::augment_args(clap::Command::new("rank"));
+        let help = command.render_long_help().to_string();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let fields = FIELDS.map(|(name, _)| name).join(", ");
+        assert!(words.contains(&fields), "{words}");
+        let variables = TABLE.map(|names| names.rank).join(", ");
+        assert!(words.contains(&variables), "{words}");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{self, Command};
-use crate::exit::{Class, Failure, RuntimeError};
+use crate::exit::{Class, Explain, Failure, RuntimeError};
+use crate::output::tag::FormatError;
+use crate::rank::RankSetError;
 use crate::text::{complain, say, verdict_line, voice};
 
 mod devices;
@@ -88,14 +90,21 @@ fn refuse(error: &clap::Error) -> u8 {
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more"));
     let mut words = lines.collect::<Vec<_>>().join("\n");
-    words += match variable(error) {
-        Some(name) => format!("\nhint: the value is that of {name} in the environment"),
-        None => "\nhint: --help shows what can be given, with examples".to_owned(),
-    }
-    .as_str();
+    let from_variable =
+        variable(error).map(|name| format!("the value is that of {name} in the environment"));
+    let hint = from_variable.or_else(|| own_hint(error));
+    let hint = hint.as_deref().unwrap_or("--help shows what can be given, with examples");
+    words += &format!("\nhint: {hint}");
     say(&words);
     verdict_line(Class::Config);
     Class::Config.code()
+}
+
+/// What the error that refused a value knows of the right ones.
+fn own_hint(error: &clap::Error) -> Option<String> {
+    let source = std::error::Error::source(error)?;
+    let by_format = source.downcast_ref::<FormatError>().map(Explain::hint);
+    by_format.or_else(|| source.downcast_ref::<RankSetError>().map(Explain::hint)).flatten()
 }
 
 /// The variable that a bad value came from; clap's own words name the flag that was not given.

@@ -2,20 +2,13 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args as _, FromArgMatches as _};
 
 use super::fail;
 use crate::cli::{RankArgs, unset_is_empty};
 use crate::config::env::Environment;
-use crate::ids::HostName;
-use crate::launch::announce::tell;
-use crate::launch::event::{Cause, Ending};
-use crate::launch::witness::{Witness, verdict};
-use crate::outcome::{ExitPolicy, Rules};
-use crate::plan::Family;
-use crate::rank::{self, Finished};
+use crate::rank;
 
 /// The words after `muster rank`, where the process was started so.
 ///
@@ -46,22 +39,10 @@ pub(super) fn run(args: RankArgs) -> ExitCode {
     match result {
         Ok(finished) => {
             if !finished.told && finished.ended.failed_by_itself() {
-                explain(&finished);
+                finished.tell();
             }
             finished.end()
         }
         Err(failure) => ExitCode::from(fail(&failure)),
     }
-}
-
-/// Says in a few lines why the program failed: at a desk nobody else does.
-fn explain(finished: &Finished) {
-    let mut witness = Witness::new(Family::OpenMpi4);
-    let host = HostName::from(finished.hello.identity.as_ref().map_or("", |of| of.host.as_str()));
-    witness.ended(&host, &finished.hello, &finished.ended);
-    let ending = Ending { cause: Some(Cause::Rank), mpirun: finished.ended.status };
-    let Ok(rules) = Rules::built_in().map(Arc::new) else { return };
-    let verdict =
-        verdict(&witness.facts(&ending, &[], &[], &rules), &rules, ExitPolicy::Application);
-    tell(&verdict);
 }

@@ -62,7 +62,8 @@ variables! {
     MUSTER_RANK_SOCKET = "MUSTER_RANK_SOCKET", Sets, "muster launch, muster worker",
         "the unix socket to which `muster rank` sends lines and reports; `@` begins an abstract name";
     MUSTER_JOB = "MUSTER_JOB", Reads, "the user",
-        "the job's name in JSON lines and templates; else the batch system's number for it";
+        "the job's name in JSON lines and templates, where `--job` does not say; else the operator's or the batch \
+         system's, else one of the launch's own";
     MUSTER_GPU_BIND = "MUSTER_GPU_BIND", Reads, "the user",
         "how ranks are bound to GPUs where `--gpu-bind` does not say: auto, none, round-robin or numa";
     MUSTER_PORT = "MUSTER_PORT", Reads, "the user",

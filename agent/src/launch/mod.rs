@@ -7,6 +7,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod event;
 pub mod fleet;
+pub mod job;
 pub mod journal;
 pub mod lines;
 pub mod mpirun;

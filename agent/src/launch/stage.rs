@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep};
 use super::dispatch::Expected;
 use super::fleet::Fleet;
 use super::journal::Journal;
-use super::network;
 use super::slots::{self, own_slots, plan_hosts};
+use super::{job, network};
 use crate::config::env::Environment;
 use crate::config::launch::{LaunchConfig, Reach};
 use crate::config::variables::{ABSTRACT, MUSTER_RUN_DIR, POD_NAME};
@@ -153,6 +153,7 @@ fn wrapper(
     config: &LaunchConfig,
     ready: &[Ready],
     own_devices: Option<&Report>,
+    run_dir: &Path,
 ) -> Result<Vec<OsString>, String> {
     let own = std::env::current_exe().map_err(|error| format!("our own path: {error}"))?;
     for host in ready {
@@ -168,6 +169,7 @@ fn wrapper(
         }
     }
     let mut output = config.output.clone();
+    output.job = output.job.or_else(|| job::name(&config.env, &config.own.hostname, run_dir));
     let ours = matches!(output.output, Output::Launcher | Output::Both | Output::Mpirun);
     if ours && rank::on_terminal() {
         if output.color == Color::Auto && config.env.non_empty("NO_COLOR").is_none() {
@@ -194,7 +196,7 @@ pub fn request(
     fabric: Fabric,
     run_dir: &Path,
 ) -> Request {
-    let wrapper = wrapper(config, ready, own).unwrap_or_else(|why| {
+    let wrapper = wrapper(config, ready, own, run_dir).unwrap_or_else(|why| {
         say(&format!("warning: the ranks' lines stay untagged, and GPUs unbound: {why}"));
         Vec::new()
     });

@@ -102,6 +102,14 @@ pub struct RankEnd {
 }
 
 impl RankEnd {
+    /// Why its wrapper could not start it, where that is so: then it took no time, and the code is ours.
+    #[must_use]
+    pub fn not_started(&self) -> Option<Class> {
+        let WaitStatus::Exited(code) = self.status else { return None };
+        let class = Class::ALL.into_iter().find(|class| class.code() == code)?;
+        (self.wall_us == 0 && class != Class::Ok).then_some(class)
+    }
+
     /// Who it is.
     #[must_use]
     pub fn culprit(&self) -> Culprit {

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use memchr::memrchr;
@@ -25,10 +26,22 @@ impl RotatingFile {
     /// Opens it for appending: what an earlier attempt of the job has left stays.
     ///
     /// # Errors
-    /// The file cannot be made or opened.
+    /// The file cannot be made or opened, or has a reader who may keep the program waiting.
     pub fn open(path: PathBuf, bound: Option<u64>) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
-        let length = file.metadata()?.len();
+        let mut options = OpenOptions::new();
+        // A pipe would be waited for until somebody reads it.
+        options.append(true).create(true).custom_flags(nix::libc::O_NONBLOCK);
+        let opened = options.open(&path).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) = match opened {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENXIO) => {
+                return Err(not_a_file());
+            }
+            opened => opened?,
+        };
+        if metadata.file_type().is_fifo() {
+            return Err(not_a_file());
+        }
+        let length = metadata.len();
         Ok(Self { path, file, length, bound })
     }
 
@@ -76,6 +89,10 @@ impl RotatingFile {
         *self = Self::open(self.path.clone(), self.bound)?;
         Ok(())
     }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::other("it is a pipe or a socket, expected a file")
 }
 
 /// The name of a rank's file: `rank.000003.out`.
@@ -131,6 +148,21 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).unwrap(), current, "{bound:?} {writes:?}");
             let old = std::fs::read_to_string(directory.path().join("rank.000003.out.1")).ok();
             assert_eq!(old.as_deref(), aside, "{bound:?} {writes:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name(0, Stream::Out));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for _ in 0..2 {
+            let error = RotatingFile::open(path.clone(), None).unwrap_err();
+            assert_eq!(error.to_string(), "it is a pipe or a socket, expected a file");
+            // Now with a reader.
+            let mut options = OpenOptions::new();
+            let reader = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path);
+            std::mem::forget(reader.unwrap());
         }
     }
 

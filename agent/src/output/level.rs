@@ -55,8 +55,9 @@ const WORDS: [(&[u8], Level); 10] = [
 /// No header is longer; what comes later is the message.
 const HEADER: usize = 200;
 
-/// Words of a header that starts with a time; `date time - logger - LEVEL` has six.
-const HEADER_WORDS: usize = 8;
+/// Fields of a header that starts with a time, what closes them counted; `date time - logger - LEVEL` has four
+/// after its time.
+const HEADER_FIELDS: usize = 8;
 
 /// The level that a line names, if it has one of the known shapes.
 #[must_use]
@@ -85,15 +86,39 @@ fn without_colours(mut line: &[u8]) -> &[u8] {
 
 /// `{"level":"error",…}`, with the names that zap, pino, structlog, logrus and Google Cloud use.
 fn json(line: &[u8]) -> Option<Level> {
-    if !line.starts_with(b"{") {
-        return None;
+    let mut rest = line.strip_prefix(b"{")?;
+    // Objects and lists inside say nothing about the line.
+    let mut depth = 1u32;
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1).filter(|depth| *depth > 0)?,
+            b'"' => {
+                let (name, after) = string(rest)?;
+                rest = after.trim_ascii_start();
+                let Some(value) = rest.strip_prefix(b":") else { continue };
+                if depth == 1 && matches!(name, b"level" | b"levelname" | b"severity") {
+                    let value = value.trim_ascii_start().strip_prefix(b"\"")?;
+                    return Level::of_word(string(value)?.0);
+                }
+            }
+            _ => {}
+        }
     }
-    [&b"\"level\""[..], b"\"levelname\"", b"\"severity\""].into_iter().find_map(|name| {
-        let at = memchr::memmem::find(line, name)?;
-        let value = line[at + name.len()..].trim_ascii_start().strip_prefix(b":")?;
-        let value = value.trim_ascii_start().strip_prefix(b"\"")?;
-        Level::of_word(value.split(|byte| *byte == b'"').next()?)
-    })
+    None
+}
+
+/// The inside of a JSON string, up to its closing quote, and what follows that.
+fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut at = 0;
+    loop {
+        match text.get(at)? {
+            b'"' => return Some((&text[..at], &text[at + 1..])),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
 }
 
 /// `E0102 03:04:05.678901 123 file.cc:12] …`; PyTorch puts it into brackets, after its rank.
@@ -123,11 +148,27 @@ fn leading_word(line: &[u8]) -> Option<Level> {
     Level::of_word(&line[..end])
 }
 
-/// `host:123:456 [0] NCCL WARN …`.
+/// `host:123:456 [0] NCCL INFO …`, and a warning with its place in the source:
+/// `host:123:456 [0] include/socket.h:403 NCCL WARN …`; a time may stand before either.
 fn nccl(line: &[u8]) -> Option<Level> {
-    let at = memchr::memchr(b']', line)?;
-    let words = line[at + 1..].strip_prefix(b" NCCL ")?;
+    let at = memchr::memmem::find(line, b" NCCL ")?;
+    let (head, words) = (&line[..at], &line[at + b" NCCL ".len()..]);
+    let after = memchr::memrchr(b']', head)? + 1;
+    let device = head[..after - 1].rsplit(|byte| *byte == b'[').next()?;
+    let number = !device.is_empty() && device.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9'));
+    let place = head[after..].trim_ascii();
+    if !number || !(place.is_empty() || is_source(place)) {
+        return None;
+    }
     capitals(words.split(u8::is_ascii_whitespace).next()?)
+}
+
+/// `include/socket.h:403`.
+fn is_source(word: &[u8]) -> bool {
+    let digits = word.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let file = word[..word.len() - digits].strip_suffix(b":");
+    digits > 0
+        && file.is_some_and(|file| !file.is_empty() && !file.iter().any(u8::is_ascii_whitespace))
 }
 
 /// `[ERROR] …`, also after other brackets: `[2025-01-02 03:04:05,678] [ERROR] [engine.py:1] …`.
@@ -142,22 +183,62 @@ fn bracketed(mut line: &[u8]) -> Option<Level> {
     None
 }
 
-/// A time first, then the level in capitals among the words that follow.
+/// A time first, then the level in capitals. Between them may stand what is in brackets, one word that ` - `
+/// or ` | ` closes, and a place in the source with what UCX calls its component; no other words.
 fn after_time(line: &[u8]) -> Option<Level> {
-    let start = line.strip_prefix(b"[").unwrap_or(line);
-    let digits = start.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let after = start.get(digits)?;
-    // A date, a clock, or seconds since 1970.
-    let time = matches!((digits, after), (4, b'-' | b'/') | (2, b':') | (10, b'.'));
-    if !time {
-        return None;
+    let mut rest = time(line.strip_prefix(b"[").unwrap_or(line))?;
+    for _ in 0..HEADER_FIELDS {
+        rest = without_colours(rest.trim_ascii_start());
+        if let Some(after) = rest.strip_prefix(b"[") {
+            let end = memchr::memchr(b']', after)?;
+            if let Some(level) = capitals(after[..end].trim_ascii()) {
+                return Some(level);
+            }
+            rest = &after[end + 1..];
+            continue;
+        }
+        if let Some((b'|' | b'-' | b']', after)) = rest.split_first() {
+            rest = after;
+            continue;
+        }
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'|' | b']' | b'\x1b');
+        let (word, after) = rest.split_at(rest.iter().position(ends).unwrap_or(rest.len()));
+        if let Some(level) = capitals(word.strip_suffix(b":").unwrap_or(word)) {
+            return Some(level);
+        }
+        let next = after.trim_ascii_start();
+        rest = if is_source(word) {
+            next.strip_prefix(b"UCX ").unwrap_or(next)
+        } else if next.starts_with(b"- ") || next.starts_with(b"|") {
+            next
+        } else {
+            return None;
+        };
     }
-    let words = line.split(|byte| byte.is_ascii_whitespace() || matches!(byte, b'|' | b'[' | b']'));
-    let words = words.map(without_colours).filter(|word| !word.is_empty());
-    words.take(HEADER_WORDS).find_map(|word| {
-        let word = word.split(|byte| matches!(byte, b':' | b'\x1b')).next()?;
-        capitals(word)
-    })
+    None
+}
+
+/// What follows a time: a date and a clock, a clock alone, or seconds since 1970 with a fraction.
+fn time(line: &[u8]) -> Option<&[u8]> {
+    let of = |pattern: &[u8], line: &[u8]| {
+        let same = |(wanted, byte): (&u8, &u8)| match wanted {
+            b'0' => byte.is_ascii_digit(),
+            b'T' => matches!(byte, b'T' | b' ' | b'_'),
+            b'-' => matches!(byte, b'-' | b'/'),
+            wanted => wanted == byte,
+        };
+        line.len() >= pattern.len() && pattern.iter().zip(line).all(same)
+    };
+    let known = [&b"0000-00-00T00:00:00"[..], b"00-00-00T00:00:00", b"00:00:00", b"0000000000."];
+    let length = known.into_iter().find(|pattern| of(pattern, line))?.len();
+    let more = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b',' | b':' | b'+' | b'-' | b'Z');
+    let rest = &line[length..];
+    let rest = &rest[rest.iter().take_while(|byte| more(byte)).count()..];
+    // Whose clock it is may be a word of its own.
+    if of(b" +0000", rest) {
+        return Some(&rest[6..]);
+    }
+    Some(rest.strip_prefix(b" UTC").unwrap_or(rest))
 }
 
 fn capitals(word: &[u8]) -> Option<Level> {
@@ -191,6 +272,13 @@ mod tests {
             ("[rank0]:[E1102 12:34:56.789 ProcessGroupNCCL.cpp:1] x", Some("error")),
             ("pi-worker-0:12:34 [0] NCCL WARN Call to connect failed", Some("warning")),
             ("pi-worker-0:12:34 [0] NCCL INFO Bootstrap", Some("info")),
+            (
+                "w-0:12:34 [0] include/socket.h:403 NCCL WARN Connect to 10.0.0.1 failed",
+                Some("warning"),
+            ),
+            ("[2025-01-02 03:04:05] w-0:12:34 [1] init.cc:403 NCCL WARN x", Some("warning")),
+            ("w-0:12:34 [0] we saw NCCL WARN twice", None),
+            ("see [here] NCCL WARN", None),
             ("[1700000000.123456] [w0:1:0] ucp_worker.c:1855 UCX  ERROR x", Some("error")),
             (r#"{"ts":1,"level":"error","msg":"x"}"#, Some("error")),
             (r#"{"severity": "WARNING"}"#, Some("warning")),
@@ -203,6 +291,21 @@ mod tests {
             ("loss 0.5 INFO", None),
             ("2025 ERROR", None),
             ("2025-01-02 the error rate is 3", None),
+            ("2025-01-02 visit our INFO desk", None),
+            ("2025-01-02 03:04:05 visit our INFO desk", None),
+            ("2025-01-02 03:04:05 - visit our - INFO desk", None),
+            ("12:30 INFO desk", None),
+            ("2025-01-02 03:04:05.678 UTC [12] ERROR:  relation", Some("error")),
+            ("2025-01-02 03:04:05,678 [main] INFO  com.foo - x", Some("info")),
+            ("25/01/02 03:04:05 WARN TaskSetManager: x", Some("warning")),
+            ("2025-01-02 03:04:05,678 train.py:12 ERROR x", Some("error")),
+            ("2025-01-02 03:04:05 \x1b[32mINFO\x1b[0m x", Some("info")),
+            (r#"{"msg":"x","ctx":{"level":"error"}}"#, None),
+            (r#"{"ctx":{"level":"error"},"level":"info"}"#, Some("info")),
+            (r#"{"msg":"\"level\":\"error\"","l":["level"]}"#, None),
+            (r#"{"msg":"a \" b","level": "warn"}"#, Some("warning")),
+            (r#"{"level":30,"msg":"x"}"#, None),
+            (r#"{"level"#, None),
             ("{\"msg\":\"level\"}", None),
             ("[0] x", None),
             ("[unclosed", None),

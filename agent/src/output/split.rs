@@ -67,13 +67,12 @@ impl Rule {
 
     /// How many bytes of a line's text can be left out because later ones overwrite them.
     fn overwritten(self, text: &[u8]) -> usize {
-        match (self.returns, text.split_last()) {
-            // The very last return may be followed by the newline that ends the line.
-            (Return::Overwrites, Some((_, before))) if text.len() > self.max_line => {
-                memrchr(b'\r', before).map_or(0, |at| at + 1)
-            }
-            _ => 0,
+        if self.returns != Return::Overwrites || text.len() <= self.max_line {
+            return 0;
         }
+        // Returns at the very end overwrite nothing yet: the newline that ends the line may follow.
+        let end = text.iter().rposition(|byte| *byte != b'\r').map_or(0, |at| at + 1);
+        memrchr(b'\r', &text[..end]).map_or(0, |at| at + 1)
     }
 }
 
@@ -349,6 +348,63 @@ mod tests {
             let seen = split(rule, &bytes, &sizes);
             check(rule, &bytes, &seen);
             prop_assert_eq!(&seen, &split(rule, &bytes, &[bytes.len().max(1)]), "chunks do not matter");
+        }
+    }
+
+    /// Whether `shown` is `whole` without some parts, each of which ends with a return.
+    fn is_left_of(shown: &[u8], whole: &[u8]) -> bool {
+        let states: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\r').collect();
+        // The ends in `shown` that the states so far can lead to. A state that was cut before its return came
+        // stays with what was shown of it, so any end of it may be missing, too.
+        let mut ends = std::collections::BTreeSet::from([0]);
+        for state in states {
+            let mut next = std::collections::BTreeSet::new();
+            for at in ends {
+                let same = shown[at..].iter().zip(state).take_while(|(a, b)| a == b).count();
+                let most = if state.ends_with(b"\r") { 0 } else { state.len() };
+                next.extend((most..=same).map(|length| at + length));
+            }
+            ends = next;
+        }
+        ends.contains(&shown.len())
+    }
+
+    proptest! {
+        #[test]
+        fn only_overwritten_states_are_left_out(
+            bytes in bytes(),
+            sizes in prop::collection::vec(1usize..50, 1..10),
+            max_line in 4usize..60,
+        ) {
+            let rule = Rule { returns: Return::Overwrites, max_line };
+            let seen = split(rule, &bytes, &sizes);
+            // Cut pieces put together again.
+            let mut shown: Vec<Vec<u8>> = vec![Vec::new()];
+            for (line, end) in &seen {
+                prop_assert!(line.len() <= max_line + 1, "{line:?}");
+                shown.last_mut().unwrap().extend(line);
+                if *end == End::Line {
+                    prop_assert_eq!(line.last(), Some(&b'\n'));
+                    shown.push(Vec::new());
+                }
+            }
+            let whole: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+            let shown: Vec<&[u8]> =
+                shown.iter().map(Vec::as_slice).filter(|line| !line.is_empty()).collect();
+            prop_assert_eq!(shown.len(), whole.len());
+            for (shown, whole) in shown.into_iter().zip(whole) {
+                let text = |line: &[u8]| line.strip_suffix(b"\n").unwrap_or(line).to_vec();
+                let (shown, whole) = (text(shown), text(whole));
+                let last = |line: &[u8]| -> Vec<u8> {
+                    let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |at| at + 1);
+                    line[..end].rsplit(|byte| *byte == b'\r').next().unwrap_or_default().to_vec()
+                };
+                prop_assert!(is_left_of(&shown, &whole), "{shown:?} of {whole:?}");
+                prop_assert!(shown.ends_with(&last(&whole)) || last(&shown) == last(&whole));
+                if whole.len() <= max_line {
+                    prop_assert_eq!(shown, whole, "nothing had to go");
+                }
+            }
         }
     }
 

@@ -272,10 +272,10 @@ impl Tagging<'_, '_> {
         let bare = strip_end(line.bytes, line.end);
         let seen = if self.collapse { last_state(bare) } else { bare };
         match face {
-            // The newline of a line that a carriage return has ended already.
-            Face::Json if after_return && line.bytes == b"\n" => {}
             Face::Json => {
                 let end = match line.end {
+                    // A newline after it makes an object of its own, so that every byte can be had back.
+                    End::Line if line.bytes.ends_with(b"\r") => Some("return"),
                     End::Line => None,
                     End::Cut => Some("cut"),
                     End::Eof => Some("eof"),
@@ -283,6 +283,7 @@ impl Tagging<'_, '_> {
                 json::line(head, seen, bare, end, out);
             }
             Face::Text { pieces, by_line } => {
+                // The newline of a line that a carriage return has ended already.
                 if after_return && line.bytes == b"\n" {
                     out.push(b'\n');
                     return;

@@ -27,7 +27,8 @@ pub enum Field {
     Level,
 }
 
-const FIELDS: [(&str, Field); 9] = [
+/// By their names in a template.
+pub const FIELDS: [(&str, Field); 9] = [
     ("rank", Field::Rank),
     ("size", Field::Size),
     ("local_rank", Field::LocalRank),

@@ -2,6 +2,9 @@
 //!
 //! Must not change it.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
 use nix::libc;
 use nix::sys::signal::Signal;
 
@@ -13,4 +16,22 @@ pub fn is_ignored(signal: Signal) -> bool {
     let asked = unsafe { libc::sigaction(signal as i32, std::ptr::null(), old.as_mut_ptr()) };
     // SAFETY: all zeroes is a valid sigaction, and the kernel writes whole ones.
     asked == 0 && unsafe { old.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+/// Whether SIGPIPE was ignored when this process was started. What runs before `main` ignores it in any case, so
+/// [`is_ignored`] cannot tell.
+#[must_use]
+pub fn was_pipe_ignored() -> bool {
+    PIPE_IGNORED.load(Relaxed)
+}
+
+static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// The C library calls what stands there before the runtime of Rust begins.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_THE_RUNTIME: extern "C" fn() = look_at_pipe;
+
+extern "C" fn look_at_pipe() {
+    PIPE_IGNORED.store(is_ignored(Signal::SIGPIPE), Relaxed);
 }

@@ -42,29 +42,24 @@ pub struct Names {
     pub local_size: Option<&'static str>,
     /// The names by which the launcher may know the host, the first that is set counts.
     pub host: &'static [&'static str],
+    /// The launcher's number for the job.
+    pub job: Option<&'static str>,
 }
 
 const fn names(source: Source, rank: &'static str, size: &'static str) -> Names {
-    Names { source, rank, size: Some(size), local_rank: None, local_size: None, host: &[] }
+    Names {
+        source,
+        rank,
+        size: Some(size),
+        local_rank: None,
+        local_size: None,
+        host: &[],
+        job: None,
+    }
 }
 
 /// THE table of rank variables, in order of precedence: the first source whose rank is set names the
-/// place.
-///
-/// | source | rank | size | local rank | local size | host |
-/// |---|---|---|---|---|---|
-/// | Open MPI 4, 5 | `OMPI_COMM_WORLD_RANK` | `…_SIZE` | `…_LOCAL_RANK` | `…_LOCAL_SIZE` | `PMIX_HOSTNAME` |
-/// | MVAPICH2 | `MV2_COMM_WORLD_RANK` | `…_SIZE` | `…_LOCAL_RANK` | `…_LOCAL_SIZE` | |
-/// | HPE PALS | `PALS_RANKID` | `PMI_SIZE` | `PALS_LOCAL_RANKID` | `PALS_LOCAL_SIZE` | |
-/// | other PMIx | `PMIX_RANK` | | | | `PMIX_HOSTNAME` |
-/// | MPICH, Intel MPI, PMI 1 and 2 | `PMI_RANK` | `PMI_SIZE` | `MPI_LOCALRANKID` | `MPI_LOCALNRANKS` | `PMI_HOSTNAME`, `HYDRA_BSTRAP_LOCALHOST` |
-/// | Flux | `FLUX_TASK_RANK` | `FLUX_JOB_SIZE` | `FLUX_TASK_LOCAL_ID` | | |
-/// | Slurm | `SLURM_PROCID` | `SLURM_NTASKS` | `SLURM_LOCALID` | by node in `SLURM_STEP_TASKS_PER_NODE` | `SLURMD_NODENAME` |
-///
-/// The batch systems stand last, because a job's mpirun hands their variables on to ranks to which
-/// they do not apply. What a source leaves out is filled in from a later one that agrees on rank and
-/// size: PMI under `srun --mpi=pmi2`, or under Flux. A host of no name is called as the kernel calls
-/// it.
+/// place. `docs/rank-variables.md` shows it to users, and says how gaps are filled.
 pub const TABLE: [Names; 7] = [
     Names {
         local_rank: Some("OMPI_COMM_WORLD_LOCAL_RANK"),
@@ -80,6 +75,7 @@ pub const TABLE: [Names; 7] = [
     Names {
         local_rank: Some("PALS_LOCAL_RANKID"),
         local_size: Some("PALS_LOCAL_SIZE"),
+        job: Some("PALS_APID"),
         ..names(Source::Pals, "PALS_RANKID", "PMI_SIZE")
     },
     Names { size: None, host: &["PMIX_HOSTNAME"], ..names(Source::Pmix, "PMIX_RANK", "") },
@@ -91,14 +87,22 @@ pub const TABLE: [Names; 7] = [
     },
     Names {
         local_rank: Some("FLUX_TASK_LOCAL_ID"),
+        job: Some("FLUX_JOB_ID"),
         ..names(Source::Flux, "FLUX_TASK_RANK", "FLUX_JOB_SIZE")
     },
     Names {
         local_rank: Some("SLURM_LOCALID"),
         host: &["SLURMD_NODENAME"],
+        job: Some("SLURM_JOB_ID"),
         ..names(Source::Slurm, "SLURM_PROCID", "SLURM_NTASKS")
     },
 ];
+
+/// The name that a PMIx server has for its ranks together.
+const PMIX_NAMESPACE: &str = "PMIX_NAMESPACE";
+
+/// The batch systems' numbers for a job, whoever started its ranks.
+pub const BATCH_JOBS: [&str; 3] = ["SLURM_JOB_ID", "FLUX_JOB_ID", "PALS_APID"];
 
 /// What starts ranks and is never one, by the first 15 bytes of the name.
 const STARTERS: [&str; 15] = [
@@ -138,15 +142,38 @@ impl Place {
     /// Reads it from variables that `lookup` finds, as [`TABLE`] says.
     #[must_use]
     pub fn find<'a>(lookup: impl Fn(&str) -> Option<&'a [u8]>) -> Option<Self> {
-        let mut found = TABLE.iter().filter_map(|names| Self::by(names, &lookup));
-        let mut place = found.next()?;
-        let same = |other: &Self| (other.rank, other.size) == (place.rank, place.size);
-        let agreeing: Vec<Self> = found.filter(same).collect();
-        for other in agreeing {
-            place.local_rank = place.local_rank.or(other.local_rank);
-            place.local_size = place.local_size.or(other.local_size);
+        Self::with_sources(&lookup).map(|(place, _)| place)
+    }
+
+    /// The place, and what names it: the first source, and those that agree with it.
+    fn with_sources<'a>(
+        lookup: &impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Option<(Self, Vec<&'static Names>)> {
+        let mut found = TABLE.iter().filter_map(|names| Some((names, Self::by(names, lookup)?)));
+        let (first, mut place) = found.next()?;
+        let mut sources = vec![first];
+        for (names, other) in found {
+            if place.agrees(&other, lookup) {
+                sources.push(names);
+                place.size = place.size.or(other.size);
+                place.local_rank = place.local_rank.or(other.local_rank);
+                place.local_size = place.local_size.or(other.local_size);
+            }
         }
-        Some(place)
+        Some((place, sources))
+    }
+
+    /// Whether another source means the same rank of the same world. PMIx has no variable for the world's
+    /// size, but names the world: Slurm's begin with its name.
+    fn agrees<'a>(&self, other: &Self, lookup: &impl Fn(&str) -> Option<&'a [u8]>) -> bool {
+        let by_name = || match (self.source, other.source) {
+            (Source::Pmix, Source::Slurm) => {
+                lookup(PMIX_NAMESPACE).is_none_or(|name| name.starts_with(b"slurm."))
+            }
+            (Source::Pmix, _) => true,
+            _ => false,
+        };
+        self.rank == other.rank && (self.size == other.size || (self.size.is_none() && by_name()))
     }
 
     fn by<'a>(names: &Names, lookup: &impl Fn(&str) -> Option<&'a [u8]>) -> Option<Self> {
@@ -168,12 +195,23 @@ impl Place {
         })
     }
 
-    /// The name of its host, where the launcher gives one that others can use.
+    /// The name of its host, where a launcher gives one that others can use.
     #[must_use]
-    pub fn host<'a>(&self, lookup: impl Fn(&str) -> Option<&'a [u8]>) -> Option<&'a str> {
-        let names = TABLE.iter().find(|names| names.source == self.source)?;
-        let host = names.host.iter().find_map(|name| std::str::from_utf8(lookup(name)?).ok())?;
+    pub fn host<'a>(lookup: impl Fn(&str) -> Option<&'a [u8]>) -> Option<&'a str> {
+        let (_, sources) = Self::with_sources(&lookup)?;
+        let mut names = sources.iter().flat_map(|names| names.host);
+        let host = names.find_map(|name| std::str::from_utf8(lookup(name)?).ok())?;
         (!host.is_empty() && host != "localhost").then_some(host)
+    }
+
+    /// The number of its job: that of a launcher that names the rank; else that of the batch system, in whose
+    /// job mpirun runs; else the name that PMIx gives the ranks.
+    #[must_use]
+    pub fn job<'a>(lookup: impl Fn(&str) -> Option<&'a [u8]>) -> Option<&'a str> {
+        let (_, sources) = Self::with_sources(&lookup)?;
+        let own = sources.iter().filter_map(|names| names.job);
+        let mut names = own.chain(BATCH_JOBS).chain([PMIX_NAMESPACE]);
+        names.find_map(|name| std::str::from_utf8(lookup(name)?).ok().filter(|job| !job.is_empty()))
     }
 }
 
@@ -305,6 +343,24 @@ mod tests {
             ),
             ("PMIX_RANK=2 SLURM_PROCID=9", Pmix, 2, None, None, None),
             (
+                "PMIX_RANK=7 PMIX_NAMESPACE=slurm.pmix.5.0 SLURM_PROCID=7 SLURM_NTASKS=8 \
+                 SLURM_LOCALID=3 SLURM_NODEID=1 SLURM_STEP_TASKS_PER_NODE=4(x2)",
+                Pmix,
+                7,
+                Some(8),
+                Some(3),
+                Some(4),
+            ),
+            ("PMIX_RANK=7 SLURM_PROCID=7 SLURM_NTASKS=8", Pmix, 7, Some(8), None, None),
+            (
+                "PMIX_RANK=0 PMIX_NAMESPACE=prterun-n0-1@1 SLURM_PROCID=0 SLURM_NTASKS=1",
+                Pmix,
+                0,
+                None,
+                None,
+                None,
+            ),
+            (
                 "SLURM_PROCID=4 SLURM_NTASKS=5 SLURM_LOCALID=1 SLURM_NODEID=3 \
                  SLURM_STEP_TASKS_PER_NODE=2(x3),1",
                 Slurm,
@@ -350,11 +406,64 @@ mod tests {
             ("PMI_RANK=0 PMIX_HOSTNAME=leaked", None),
             ("PMI_RANK=0 PMI_HOSTNAME=localhost", None),
             ("SLURM_PROCID=0 SLURMD_NODENAME=n4", Some("n4")),
+            ("PMIX_RANK=1 SLURM_PROCID=1 SLURMD_NODENAME=n5", Some("n5")),
+            ("PMI_RANK=1 PMI_SIZE=2 SLURM_PROCID=1 SLURM_NTASKS=2 SLURMD_NODENAME=n6", Some("n6")),
+            ("PMI_RANK=1 PMI_SIZE=2 SLURM_PROCID=0 SLURM_NTASKS=2 SLURMD_NODENAME=n7", None),
         ] {
-            let place = place(environ).unwrap();
             let environ = environ.replace(' ', "\0");
-            assert_eq!(place.host(|name| variable(environ.as_bytes(), name)), host, "{environ}");
+            let found = Place::host(|name| variable(environ.as_bytes(), name));
+            assert_eq!(found, host, "{environ}");
         }
+    }
+
+    #[test]
+    fn jobs_by_the_number_of_whoever_started_the_rank() {
+        for (environ, job) in [
+            ("FLUX_TASK_RANK=1 FLUX_JOB_ID=f2 SLURM_JOB_ID=9", Some("f2")),
+            ("PALS_RANKID=1 PALS_APID=a SLURM_JOB_ID=9", Some("a")),
+            (
+                "PMI_RANK=1 PMI_SIZE=2 FLUX_TASK_RANK=1 FLUX_JOB_SIZE=2 FLUX_JOB_ID=f SLURM_JOB_ID=9",
+                Some("f"),
+            ),
+            ("OMPI_COMM_WORLD_RANK=1 PMIX_NAMESPACE=prterun-1 SLURM_JOB_ID=9", Some("9")),
+            ("OMPI_COMM_WORLD_RANK=1 PMIX_NAMESPACE=prterun-1 SLURM_JOB_ID=", Some("prterun-1")),
+            ("PMI_RANK=1", None),
+        ] {
+            let environ = environ.replace(' ', "\0");
+            let found = Place::job(|name| variable(environ.as_bytes(), name));
+            assert_eq!(found, job, "{environ}");
+        }
+    }
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let page = include_str!("../../docs/rank-variables.md");
+        let rows = page.lines().filter(|line| line.starts_with("| ")).skip(1);
+        let cells = |row: &str| -> Vec<String> {
+            row.trim_matches('|').split('|').skip(1).map(|cell| cell.trim().to_owned()).collect()
+        };
+        let code = |name: &str| format!("`{name}`");
+        let optional = |name: Option<&str>| name.map(code).unwrap_or_default();
+        let expected = TABLE.map(|names| {
+            let local_size = match names.source {
+                Source::Slurm => "by `SLURM_NODEID` in `SLURM_STEP_TASKS_PER_NODE`".to_owned(),
+                _ => optional(names.local_size),
+            };
+            let hosts: Vec<String> = names.host.iter().map(|name| code(name)).collect();
+            let host = hosts.join(", ");
+            vec![
+                code(names.rank),
+                optional(names.size),
+                optional(names.local_rank),
+                local_size,
+                host,
+                optional(names.job),
+            ]
+        });
+        assert_eq!(rows.map(cells).collect::<Vec<_>>(), expected);
+        let jobs = BATCH_JOBS.map(code).join(", ");
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(page.contains(&format!("{jobs} of the batch job")));
     }
 
     #[test]

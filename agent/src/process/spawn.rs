@@ -174,7 +174,7 @@ pub(crate) fn explain(command: &Command, error: io::Error) -> SpawnError {
         return SpawnError::Directory { program, directory: directory.to_owned(), source };
     }
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) if exists(command) => SpawnError::NoInterpreter { program },
+        Some(Errno::ENOENT) if located(command).is_some() => SpawnError::NoInterpreter { program },
         Some(Errno::ENOENT | Errno::ENOTDIR) => SpawnError::NotFound { program },
         Some(Errno::EACCES | Errno::EPERM) => SpawnError::PermissionDenied { program },
         Some(Errno::ENOEXEC) => SpawnError::Format { program },
@@ -193,15 +193,17 @@ fn enter(directory: &Path) -> io::Result<()> {
     Ok(access(directory, AccessFlags::X_OK)?)
 }
 
-fn exists(command: &Command) -> bool {
+/// Where its program is, at its path or in a directory of PATH.
+pub(crate) fn located(command: &Command) -> Option<PathBuf> {
     let program = Path::new(command.get_program());
     if command.get_program().as_encoded_bytes().contains(&b'/') {
-        return command.get_current_dir().unwrap_or(Path::new("")).join(program).exists();
+        let path = command.get_current_dir().unwrap_or(Path::new("")).join(program);
+        return path.exists().then_some(path);
     }
     let set = command.get_envs().find(|(name, _)| *name == OsStr::new("PATH"));
     let path = match set {
         Some((_, value)) => value.map(OsStr::to_owned),
         None => std::env::var_os("PATH"),
     };
-    path.is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()))
+    std::env::split_paths(&path?).map(|dir| dir.join(program)).find(|path| path.exists())
 }

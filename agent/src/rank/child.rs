@@ -3,10 +3,12 @@
 //! Must not change anything else about it: same process group and session, same stdin, same other
 //! descriptors, same environment but for GPUs and what is mpirun's, same signal mask.
 
-use std::ffi::OsString;
-use std::io;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
@@ -21,7 +23,7 @@ use nix::unistd::Pid;
 
 use super::signals::Signals;
 use crate::config::variables::MUSTER_SOCKET;
-use crate::process::spawn::{SpawnError, explain};
+use crate::process::spawn::{SpawnError, explain, located};
 use crate::process::status::WaitStatus;
 use crate::process::usage::Usage;
 
@@ -29,6 +31,12 @@ use crate::process::usage::Usage;
 /// its wrapper. Small enough for 64 ranks of one user within the kernel's default bound
 /// (pipe-user-pages-soft, 64 MiB); where the bound is reached already, the pipe stays as it is.
 const PIPE: i32 = 256 * 1024;
+
+/// What execvp(3) gives scripts to that do not name their interpreter.
+const SHELL: &str = "/bin/sh";
+
+/// Bytes at the start of a file that tell text from a binary, whose header has a NUL.
+const LOOK: u64 = 256;
 
 /// The program, running.
 #[derive(Debug)]
@@ -44,8 +52,8 @@ pub(super) struct Program {
 /// A change of the program's state.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
-    /// It stopped (SIGSTOP, SIGTSTP, …).
-    Stopped,
+    /// It stopped, of SIGSTOP, SIGTSTP or the like.
+    Stopped(Signal),
     /// It ended.
     Ended(WaitStatus, Usage),
 }
@@ -57,30 +65,21 @@ impl Program {
     /// It cannot be started.
     pub(super) fn start(
         words: &[OsString],
-        variables: Vec<(String, String)>,
+        variables: &[(String, String)],
         signals: &Signals,
     ) -> Result<Self, SpawnError> {
         let (program, arguments) =
             words.split_first().ok_or_else(|| SpawnError::NotFound { program: "".into() })?;
-        let mut command = Command::new(program);
-        command.args(arguments).envs(variables).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // For mpirun's agents alone: a rank's own `ssh` is none, and its end says nothing of the job.
-        command.env_remove(MUSTER_SOCKET);
-        let parent = nix::unistd::getpid();
-        let restore = signals.restore();
-        let prepare = move || {
-            // It must not outlive its wrapper, whatever kills that.
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
-            if nix::unistd::getppid() != parent {
-                return Err(Errno::ESRCH.into());
-            }
-            restore()
-        };
-        // SAFETY: prctl, getppid, sigaction and sigprocmask are plain system calls; nothing is
-        // allocated, and this process has one thread.
-        unsafe { command.pre_exec(prepare) };
         let started = Instant::now();
-        let mut child = command.spawn().map_err(|error| explain(&command, error))?;
+        let mut command = command(program, variables, signals);
+        let mut child = match command.args(arguments).spawn() {
+            Err(error) => {
+                let script = as_script(&command, &error).ok_or_else(|| explain(&command, error))?;
+                let mut shell = self::command(SHELL.as_ref(), variables, signals);
+                shell.arg(script).args(arguments).spawn().map_err(|error| explain(&shell, error))?
+            }
+            Ok(child) => child,
+        };
         let io = |source| SpawnError::Io { program: program.into(), source };
         let pid = Pid::from_raw(child.id().cast_signed());
         signals.forward_to(pid).map_err(io)?;
@@ -96,11 +95,46 @@ impl Program {
     }
 }
 
+/// The command that starts it, without its arguments.
+fn command(program: &OsStr, variables: &[(String, String)], signals: &Signals) -> Command {
+    let mut command = Command::new(program);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // For mpirun's agents alone: a rank's own `ssh` is none, and its end says nothing of the job.
+    command.env_remove(MUSTER_SOCKET);
+    let parent = nix::unistd::getpid();
+    let restore = signals.restore();
+    let prepare = move || {
+        // It must not outlive its wrapper, whatever kills that.
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if nix::unistd::getppid() != parent {
+            return Err(Errno::ESRCH.into());
+        }
+        restore()
+    };
+    // SAFETY: prctl, getppid, sigaction and sigprocmask are plain system calls; nothing is
+    // allocated, and this process has one thread.
+    unsafe { command.pre_exec(prepare) };
+    command
+}
+
+/// The script that the kernel does not execute because it has no `#!` line, where that is why. Such are for the
+/// shell (execvp(3)), by which Hydra and Slurm start them; binaries of another kind of machine are not.
+fn as_script(command: &Command, error: &io::Error) -> Option<PathBuf> {
+    if error.raw_os_error() != Some(libc::ENOEXEC) {
+        return None;
+    }
+    let path = located(command)?;
+    let mut start = Vec::new();
+    File::open(&path).ok()?.take(LOOK).read_to_end(&mut start).ok()?;
+    (!start.contains(&0)).then_some(path)
+}
+
 /// What has become of the program since the last time, without waiting. After `Ended`, its number is
 /// free for others.
 pub(super) fn change(pid: Pid, signals: &Signals) -> Option<Change> {
     if !ended(pid) {
-        return stopped(pid).then_some(Change::Stopped);
+        return stopped(pid).map(Change::Stopped);
     }
     // Before it is reaped: the handler must not signal a number that is not the program's any more.
     signals.child_ended();
@@ -121,10 +155,13 @@ fn ended(pid: Pid) -> bool {
     !matches!(waitid(Id::Pid(pid), flags), Ok(Waited::StillAlive) | Err(Errno::EINTR))
 }
 
-/// Whether it was stopped since the last time.
-fn stopped(pid: Pid) -> bool {
+/// What has stopped it since the last time.
+fn stopped(pid: Pid) -> Option<Signal> {
     let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-    matches!(waitid(Id::Pid(pid), flags), Ok(Waited::Stopped(..)))
+    match waitid(Id::Pid(pid), flags) {
+        Ok(Waited::Stopped(_, signal)) => Some(signal),
+        _ => None,
+    }
 }
 
 /// Ends this process as the program ended: with its code, or by the same signal.
@@ -147,4 +184,26 @@ pub(super) fn end_as(status: WaitStatus) -> ExitCode {
     }
     // PID 1 of a namespace is immune to its own signals.
     ExitCode::from(status.shell_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_for_the_shell_and_a_binary_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let errno = |errno: i32| io::Error::from_raw_os_error(errno);
+        for (content, error, script) in [
+            (&b"echo hi\n"[..], libc::ENOEXEC, true),
+            (b"", libc::ENOEXEC, true),
+            (b"echo hi\n", libc::EACCES, false),
+            (b"\x7fELF\x02\x01\x01\0\0", libc::ENOEXEC, false),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let found = as_script(&Command::new(&path), &errno(error));
+            assert_eq!(found, script.then(|| path.clone()), "{content:?}");
+        }
+    }
 }

@@ -7,28 +7,21 @@ use crate::ids::HostName;
 use crate::output::Identity;
 use crate::process::ranks::Place;
 
-/// The variables that may name the job, the first that is set counts.
-pub(super) const JOB: [&str; 5] = [
-    crate::config::variables::MUSTER_JOB,
-    "SLURM_JOB_ID",
-    "FLUX_JOB_ID",
-    "PALS_APID",
-    "PMIX_NAMESPACE",
-];
-
-/// Reads it; `hostname` is the kernel's name of this host, for where the launcher gives none.
+/// Reads it; `hostname` is the kernel's name of this host, for where the launcher gives none. A job that the
+/// user or a launch has named is called so.
 #[must_use]
-pub(super) fn find(env: &Environment, hostname: &str) -> Option<Identity> {
+pub(super) fn find(env: &Environment, job: Option<&str>, hostname: &str) -> Option<Identity> {
     let lookup = |name: &str| env.get(name).map(str::as_bytes);
     let place = Place::find(lookup)?;
-    let host = place.host(lookup).unwrap_or(hostname);
+    let host = Place::host(lookup).unwrap_or(hostname);
+    let job = job.or_else(|| Place::job(lookup));
     Some(Identity {
         rank: place.rank,
         size: place.size,
         local_rank: place.local_rank,
         local_size: place.local_size,
         host: HostName::from(host).short().to_owned(),
-        job: JOB.iter().find_map(|name| env.non_empty(name)).map(str::to_owned),
+        job: job.map(str::to_owned),
     })
 }
 
@@ -54,9 +47,11 @@ mod tests {
             job: Some("42".into()),
             ..Identity::default()
         };
-        assert_eq!(find(&env, "kernel"), Some(expected));
+        assert_eq!(find(&env, None, "kernel"), Some(expected.clone()));
+        let named = Identity { job: Some("mine".into()), ..expected };
+        assert_eq!(find(&env, Some("mine"), "kernel"), Some(named));
         let env: Environment = [("PMI_RANK", "0")].into_iter().collect();
-        assert_eq!(find(&env, "kernel.domain").map(|of| of.host), Some("kernel".into()));
-        assert_eq!(find(&Environment::default(), "kernel"), None);
+        assert_eq!(find(&env, None, "kernel.domain").map(|of| of.host), Some("kernel".into()));
+        assert_eq!(find(&Environment::default(), None, "kernel"), None);
     }
 }

@@ -7,8 +7,8 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -19,7 +19,7 @@ use crate::exit::{Class, Explain, Failure};
 use crate::output::clock::Micros;
 use crate::output::files::{self, RotatingFile};
 use crate::output::tag::{Format, Style, Tagger};
-use crate::output::{Identity, Returns, Stream};
+use crate::output::{Identity, Returns, Stream, json};
 use crate::process::resident;
 use crate::process::status::WaitStatus;
 use crate::process::usage::Usage;
@@ -71,7 +71,9 @@ impl Explain for RankError {
         match self {
             Self::Signals(_) => None,
             Self::Files { .. } => Some(
-                "--log-dir must be writable on every host; it is made where it is missing".into(),
+                "--log-dir must be writable on every host, and hold nothing else by the names of its files; \
+                 it is made where it is missing"
+                    .into(),
             ),
         }
     }
@@ -89,6 +91,22 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// Says in one line how it ended. A wrapper is alone: who failed first, and why, the lines of all ranks
+    /// tell. Without a rank it is like any program, whose shell says it.
+    pub fn tell(&self) {
+        let Some(of) = &self.hello.identity else { return };
+        let words = format!("rank {} on {} ended: {}", of.rank, of.host, self.ended.status);
+        if self.hello.style.format != Format::Json {
+            return say(&words);
+        }
+        let (mut head, mut line) = (Vec::new(), Vec::new());
+        json::head(of, Stream::Err, self.ended.time, &mut head);
+        let message = format!("muster: {words}");
+        json::line(&head, message.as_bytes(), message.as_bytes(), None, &mut line);
+        // Where nobody reads it, nobody wants it.
+        let _ = io::stderr().write_all(&line);
+    }
+
     /// Ends this process as the program ended.
     #[must_use]
     pub fn end(&self) -> ExitCode {
@@ -108,17 +126,19 @@ pub fn run(
 ) -> Result<Finished, Failure> {
     // What read the flags counts no more.
     resident::drop_startup_code();
-    let identity = identity::find(env, &hostname());
+    let identity = identity::find(env, settings.job.as_deref(), &hostname());
     if identity.is_none() {
         say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
              PMIx, Flux or Slurm); the program's lines stay untagged");
     }
     let style = style(settings, identity.is_some(), env);
     let tagger = Tagger::new(identity.clone().unwrap_or_default(), style.clone())?;
-    // Before the signals are held back: the worker may take its time.
+    // Before the signals are held back: the worker, or a file system, may take its time.
     let variables = gpus::bind(wish, identity.as_ref(), env);
+    let files = open_files(settings, identity.as_ref());
     let signals = Signals::install().map_err(RankError::Signals)?;
-    let prepared = prepare(settings, identity.as_ref(), words, variables, &signals);
+    let start = |files| Ok((files, Program::start(words, &variables, &signals)?));
+    let prepared: Result<_, Failure> = files.map_err(Failure::from).and_then(start);
 
     let pid = prepared.as_ref().ok().map(|(_, program)| program.pid.as_raw());
     let hello = hello(settings, identity, style, words, pid);
@@ -146,18 +166,6 @@ pub fn run(
     let mut ended = ended(&exit, env);
     outlet.end(&mut ended);
     Ok(Finished { hello, ended, told: outlet.has_reports() })
-}
-
-/// Opens the files that keep the output, and starts the program.
-fn prepare(
-    settings: &Settings,
-    identity: Option<&Identity>,
-    words: &[OsString],
-    variables: Vec<(String, String)>,
-    signals: &Signals,
-) -> Result<([Option<RotatingFile>; 2], Program), Failure> {
-    let files = open_files(settings, identity)?;
-    Ok((files, Program::start(words, variables, signals)?))
 }
 
 /// What a worker is told first; no `pid`: the program was not started.
@@ -217,14 +225,11 @@ fn ended(exit: &Exit, env: &Environment) -> Ended {
     }
 }
 
-/// The end of a program that was not started: a shell's code for one that is not there, else our own.
+/// The end of a program that was not started: the code with which we end, and no time that it took.
 fn not_started(failure: &Failure) -> Ended {
     Ended {
         time: Micros::from(SystemTime::now()),
-        status: WaitStatus::Exited(match failure.error().class() {
-            Class::CommandNotFound => 127,
-            class => class.code(),
-        }),
+        status: WaitStatus::Exited(failure.error().class().code()),
         told: None,
         wall_us: 0,
         usage: Usage::default(),
@@ -278,11 +283,16 @@ fn style(settings: &Settings, ranked: bool, env: &Environment) -> Style {
     }
 }
 
-/// Whether somebody watches our stdout on a terminal. Open MPI gives its ranks pseudo-terminals of
-/// its own, which lead into pipes; they are nobody's controlling terminal.
+/// Whether somebody watches our stdout on a terminal.
 pub fn on_terminal() -> bool {
+    is_own_terminal(io::stdout().as_fd())
+}
+
+/// Whether it is the session's own terminal. Open MPI gives its ranks pseudo-terminals of its own, which lead
+/// into pipes; they are nobody's controlling terminal.
+fn is_own_terminal(fd: BorrowedFd<'_>) -> bool {
     // SAFETY: tcgetsid touches no memory.
-    io::stdout().is_terminal() && unsafe { nix::libc::tcgetsid(1) } != -1
+    fd.is_terminal() && unsafe { nix::libc::tcgetsid(fd.as_raw_fd()) } != -1
 }
 
 fn command(words: &[OsString]) -> String {

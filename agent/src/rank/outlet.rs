@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::link::{Heard, Link};
 use super::protocol::{Ended, Kind};
-use super::signals;
+use super::{is_own_terminal, signals};
 use crate::output::Stream;
 use crate::output::clock::Micros;
 use crate::output::files::RotatingFile;
@@ -30,8 +30,9 @@ const WRITE: usize = 60 * 1024;
 const HASTE: Duration = Duration::from_secs(2);
 /// Bytes of last lines that are kept for reports.
 const TAIL: usize = 32 * 1024;
-/// Bytes of last lines that are kept to be shown if the program fails.
-const QUIET_TAIL: usize = 256 * 1024;
+/// Bytes of a stream's last lines that are kept to be shown if the program fails. Up to twice as many are held,
+/// of each stream, and all of the wrapper has to fit 3 MiB.
+const QUIET_TAIL: usize = 64 * 1024;
 /// Lines of stderr in the last report.
 const TAIL_LINES: usize = 50;
 
@@ -91,6 +92,9 @@ pub(super) struct Outlet {
 struct Own {
     /// Whether writing to it has failed for good.
     lost: bool,
+    /// Whether somebody watches it, and nothing is put between the program's bytes: then prompts and progress
+    /// bars pass at once.
+    live: bool,
     file: Shared<'static>,
 }
 
@@ -114,7 +118,12 @@ impl Outlet {
     #[must_use]
     pub(super) fn new(tagger: Tagger, ways: Ways) -> Self {
         let Ways { reports, lines, shown, quiet, files } = ways;
-        let own = [STDOUT, STDERR].map(|fd| Own { lost: false, file: Shared::new(fd) });
+        let plain = tagger.style().plain();
+        let own = [STDOUT, STDERR].map(|fd| Own {
+            lost: false,
+            live: plain && is_own_terminal(fd),
+            file: Shared::new(fd),
+        });
         let tail = |lines| Tail::new(lines, QUIET_TAIL);
         let (show, worker) = match (shown, quiet, lines) {
             (false, ..) => (Show::Nowhere, None),
@@ -216,6 +225,11 @@ impl Outlet {
             say(&format!("warning: stopped writing {}: {error}", file.path().display()));
             *slot = None;
         }
+    }
+
+    /// Whether bytes are to be shown as they come, and not only when their line has ended.
+    pub(super) fn is_live(&self, stream: Stream) -> bool {
+        matches!(self.show, Show::Here) && self.own[stream.index()].live
     }
 
     /// Shows lines.

@@ -74,7 +74,9 @@ impl Source {
         };
         let time = Micros::from(SystemTime::now());
         outlet.keep(self.stream, self.splitter.filled(count));
-        while let Some(batch) = self.splitter.batch() {
+        let live = outlet.is_live(self.stream);
+        let next = if live { Splitter::rest } else { Splitter::batch };
+        while let Some(batch) = next(&mut self.splitter) {
             if outlet.show(self.stream, time, batch) == Wanted::No {
                 // The program's next write tells it, as it would without a wrapper.
                 self.pipe = None;
@@ -134,8 +136,10 @@ pub(super) fn run(
                 }
                 // A shell that stops its job waits for us to stop, and continues us; whoever stopped
                 // the program alone will continue it alone.
-                Some(Change::Stopped) if signals::take_stop() => drop(raise(Signal::SIGSTOP)),
-                Some(Change::Stopped) | None => {}
+                Some(Change::Stopped(Signal::SIGTSTP)) if signals::take_stop() => {
+                    let _ = raise(Signal::SIGSTOP);
+                }
+                Some(Change::Stopped(_)) | None => {}
             }
         }
         read(&mut sources, ready, outlet);
@@ -223,14 +227,20 @@ fn wait(signals: &Signals, sources: &[Source], outlet: &Outlet, timeout: PollTim
         let source = sources.get(index).filter(|source| source.is_own(outlet))?;
         source.pipe.as_ref().map(AsFd::as_fd)
     };
-    let fds = [Some(signals.as_fd()), outlet.link(), source(0), source(1)];
+    let fds = [Some(signals.as_fd()), outlet.link(), source(0), source(1), Some(signals.queued())];
     let mut entries = fds.map(|fd| match fd {
         Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
         None => PollFd::new(signals.as_fd(), PollFlags::empty()),
     });
     // EINTR: the signal has rung the bell as well, which the next call tells.
     match poll(&mut entries, timeout) {
-        Ok(_) => entries.map(|entry| entry.any().unwrap_or(true)),
+        Ok(_) => {
+            let [ready @ .., queued] = entries.map(|entry| entry.any().unwrap_or(true));
+            if queued {
+                signals.forward_queued();
+            }
+            ready
+        }
         Err(_) => [false; 4],
     }
 }

@@ -31,6 +31,8 @@ pub struct Settings {
     pub output: Output,
     /// With what tag.
     pub tag: Format,
+    /// What the job is called; none: as the launcher's variables say.
+    pub job: Option<String>,
     /// Whether with a time.
     pub timestamps: bool,
     /// When in colour.
@@ -62,6 +64,9 @@ impl Settings {
         };
         flag("output", (self.output != Output::Launcher).then(|| word(&self.output)));
         flag("tag", (self.tag != Format::Prefix).then(|| self.tag.clone().into()));
+        // No other tag names it, and an mpirun's line is long enough.
+        let names_job = matches!(self.tag, Format::Json | Format::Template(_));
+        flag("job", self.job.clone().filter(|_| names_job));
         flag("color", (self.color != Color::Auto).then(|| word(&self.color)));
         flag("cr", self.returns.as_ref().map(word));
         flag("max-line", (self.max_line != MAX_LINE).then(|| self.max_line.to_string()));

@@ -3,7 +3,8 @@
 //!
 //! Forwarding is done in the handler itself. Must not allocate, lock or print here: only what
 //! signal-safety(7) allows. A handler has no other way to know things than statics, so these hold
-//! the one child's number and what was heard; nothing else may use them.
+//! the one child's number and what was heard; nothing else may use them. Real-time signals are thirty, and
+//! a handler for each would cost every start: they come over a descriptor, which the loop reads.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -13,14 +14,15 @@ use std::sync::atomic::{AtomicBool, AtomicI32};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-use crate::process::disposition::is_ignored;
+use crate::process::disposition::was_pipe_ignored;
 use crate::process::status::WaitStatus;
 
 /// What a batch system or a person may send to a rank.
-const FORWARDED: [Signal; 10] = [
+const FORWARDED: [Signal; 16] = [
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
@@ -29,9 +31,19 @@ const FORWARDED: [Signal; 10] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGXCPU,
+    Signal::SIGXFSZ,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGWINCH,
     Signal::SIGCONT,
     Signal::SIGTSTP,
 ];
+
+/// The real-time signals as glibc counts them, which the program is likely to be made with. musl keeps 34 to
+/// itself, but for programs of more than one thread.
+const REAL_TIME: std::ops::RangeInclusive<u32> = 34..=64;
 
 /// The daemons that signal a rank's whole process group, seen with Open MPI 4.1 and 5.0, MPICH 4.0
 /// and 5.0 and Intel MPI 2021: the program is in the group and has the signal already. Others, such
@@ -57,6 +69,8 @@ static WAKE: AtomicI32 = AtomicI32::new(-1);
 static TOLD: AtomicI32 = AtomicI32::new(0);
 /// The last such signal that came when the program had ended.
 static LATE: AtomicI32 = AtomicI32::new(0);
+/// Whether this is the forked child, before it becomes the program.
+static FORKED: AtomicBool = AtomicBool::new(false);
 /// Whether SIGTSTP came since the last SIGCONT.
 static STOPPING: AtomicBool = AtomicBool::new(false);
 /// Whether a signal asked to end after the program had ended.
@@ -77,7 +91,8 @@ pub(super) fn told(ended: WaitStatus) -> Option<i32> {
     Some(if died_of_it { late } else { told }).filter(|signal| *signal != 0)
 }
 
-/// Whether SIGTSTP came and no SIGCONT since; asking takes it back.
+/// Whether SIGTSTP came and no SIGCONT since; asking takes it back. A program may have handled it and go on, so
+/// this says something only once the program has stopped of SIGTSTP.
 pub(super) fn take_stop() -> bool {
     STOPPING.swap(false, Relaxed)
 }
@@ -88,9 +103,12 @@ pub(super) struct Signals {
     woken: OwnedFd,
     /// Kept open for the handler.
     _wake: OwnedFd,
+    /// Where real-time signals wait.
+    queued: SignalFd,
     /// The mask as it was, which is the program's, too.
     mask: SigSet,
-    handled: Vec<Signal>,
+    /// What the program is to find ignored, though it is not ignored here.
+    ignored: Vec<Signal>,
 }
 
 impl Signals {
@@ -102,29 +120,42 @@ impl Signals {
     pub(super) fn install() -> io::Result<Self> {
         let (woken, wake) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         WAKE.store(wake.as_raw_fd(), Relaxed);
-        let handled: Vec<Signal> =
-            FORWARDED.into_iter().filter(|signal| !is_ignored(*signal)).collect();
-        let mut blocked: SigSet = handled.iter().copied().collect();
-        blocked.add(Signal::SIGCHLD);
-        let mask = blocked.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
+        let mut handled: SigSet = FORWARDED.into_iter().collect();
+        handled.add(Signal::SIGCHLD);
+        let mask = with_real_time(handled).thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let queued = SignalFd::with_flags(&with_real_time(SigSet::empty()), flags)?;
         // No SA_RESTART: a blocked write must return, so that it can notice haste.
-        let action = SigAction::new(SigHandler::SigAction(on_signal), SaFlags::SA_SIGINFO, blocked);
-        for signal in handled.iter().copied().chain([Signal::SIGCHLD]) {
+        let action = SigAction::new(SigHandler::SigAction(on_signal), SaFlags::SA_SIGINFO, handled);
+        let mut ignored = Vec::new();
+        for signal in FORWARDED {
             // SAFETY: the handler does only what is async-signal-safe, see there.
-            unsafe { sigaction(signal, &action) }?;
+            let before = unsafe { sigaction(signal, &action) }?;
+            if matches!(before.handler(), SigHandler::SigIgn) {
+                // SAFETY: it is put back as it was.
+                unsafe { sigaction(signal, &before) }?;
+            }
         }
-        Ok(Self { woken, _wake: wake, mask, handled })
+        // SAFETY: as above. Where it is ignored, no end would be told.
+        let before = unsafe { sigaction(Signal::SIGCHLD, &action) }?;
+        if matches!(before.handler(), SigHandler::SigIgn) {
+            ignored.push(Signal::SIGCHLD);
+        }
+        if was_pipe_ignored() {
+            ignored.push(Signal::SIGPIPE);
+        }
+        Ok(Self { woken, _wake: wake, queued, mask, ignored })
     }
 
-    /// What a forked child must do before it becomes the program: stop handling, then let through
-    /// what came meanwhile.
+    /// What a forked child must do before it becomes the program, beside what exec(2) does, which forgets
+    /// handlers: ignore what was ignored, then let through what came meanwhile.
     pub(super) fn restore(&self) -> impl Fn() -> io::Result<()> + Send + Sync + 'static {
-        let (mask, handled) = (self.mask, self.handled.clone());
+        let (mask, ignored) = (self.mask, self.ignored.clone());
         move || {
-            let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-            for signal in handled.iter().copied().chain([Signal::SIGCHLD]) {
-                // SAFETY: the default disposition runs no code of ours.
-                unsafe { sigaction(signal, &default) }?;
+            FORKED.store(true, Relaxed);
+            for signal in &ignored {
+                // SAFETY: to ignore a signal runs no code of ours.
+                unsafe { nix::sys::signal::signal(*signal, SigHandler::SigIgn) }?;
             }
             mask.thread_set_mask()?;
             Ok(())
@@ -137,7 +168,7 @@ impl Signals {
     /// The kernel refuses.
     pub(super) fn forward_to(&self, child: Pid) -> io::Result<()> {
         CHILD.store(child.as_raw(), Relaxed);
-        let mut mask = self.mask;
+        let mut mask = with_real_time(self.mask);
         // Whoever started us may have blocked it, but the loop lives by it.
         mask.remove(Signal::SIGCHLD);
         Ok(mask.thread_set_mask()?)
@@ -146,6 +177,24 @@ impl Signals {
     /// Stops forwarding. Call it before the program is reaped: its number may then be another's.
     pub(super) fn child_ended(&self) {
         CHILD.store(0, Relaxed);
+    }
+
+    /// Where real-time signals wait to be [forwarded](Self::forward_queued).
+    pub(super) fn queued(&self) -> BorrowedFd<'_> {
+        self.queued.as_fd()
+    }
+
+    /// Forwards the real-time signals that have come. Where the program has ended, they are for nobody.
+    pub(super) fn forward_queued(&self) {
+        while let Ok(Some(info)) = self.queued.read_signal() {
+            let signal = info.ssi_signo.cast_signed();
+            let sender = info.ssi_pid.cast_signed();
+            let child = CHILD.load(Relaxed);
+            if child > 0 && !has_it_already(signal, info.ssi_code, sender) {
+                // SAFETY: kill touches no memory; the child is not reaped before CHILD is 0.
+                unsafe { libc::kill(child, signal) };
+            }
+        }
     }
 
     /// Forgets what has rung.
@@ -162,9 +211,28 @@ impl AsFd for Signals {
     }
 }
 
-/// The handler. Atomics, kill, waitid, getsid, getpid, open, read, write, close: all async-signal-safe.
+/// The set with those added, which no library does: musl takes 34 for its own.
+fn with_real_time(mut set: SigSet) -> SigSet {
+    for signal in REAL_TIME {
+        // SAFETY: the kernel's sigset_t, at the start of each libc's, is one bit a signal in 64-bit words,
+        // and set is a live one.
+        unsafe { *(&raw mut set).cast::<u64>() |= 1 << (signal - 1) };
+    }
+    set
+}
+
+/// The handler. Atomics, sigaction, raise, kill, waitid, getsid, getpid, open, read, write, close: all async-signal-safe.
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     let errno = Errno::last();
+    if FORKED.load(Relaxed) {
+        // Sent to the program, which has no handler yet: it takes effect when this one returns.
+        // SAFETY: the default disposition runs no code of ours, and raise touches no memory of ours.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+        }
+        return;
+    }
     // SAFETY: with SA_SIGINFO the kernel passes a valid siginfo; si_pid is read only where the
     // signal comes from kill, sigqueue or tgkill, which set it.
     let (code, sender) = unsafe {
@@ -219,12 +287,14 @@ fn has_it_already(signal: i32, code: i32, sender: i32) -> bool {
         // SAFETY: these ask for numbers of the calling process only.
         let leader = unsafe { libc::getsid(0) == libc::getpid() };
         return match signal {
-            libc::SIGINT | libc::SIGQUIT | libc::SIGTSTP => true,
+            libc::SIGINT | libc::SIGQUIT | libc::SIGTSTP | libc::SIGWINCH => true,
             libc::SIGHUP => !leader,
             _ => false,
         };
     }
-    signals_groups(sender)
+    // What the kernel says of our own doing, such as a log beyond the limit on files (SIGXFSZ), is ours.
+    // SAFETY: asks for the number of the calling process only.
+    sender == unsafe { libc::getpid() } || signals_groups(sender)
 }
 
 /// Reads `/proc/PID/comm` without allocating.
@@ -274,6 +344,7 @@ mod tests {
         for (signal, code, already) in [
             (libc::SIGINT, libc::SI_KERNEL, true),
             (libc::SIGTSTP, libc::SI_KERNEL, true),
+            (libc::SIGWINCH, libc::SI_KERNEL, true),
             (libc::SIGXCPU, libc::SI_KERNEL, false),
             (libc::SIGTERM, libc::SI_USER, false),
         ] {

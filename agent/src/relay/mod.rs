@@ -20,6 +20,7 @@ pub mod printer;
 pub mod roll;
 mod shown;
 pub mod socket;
+mod states;
 
 use bytes::Bytes;
 

@@ -15,11 +15,13 @@ use nix::fcntl::{FcntlArg, fcntl};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval, sleep_until};
 
+use super::states::States;
 use super::{Origin, Part, Piece, Source};
+use crate::output::clock::Micros;
 use crate::output::stream::{Hurry, Shared};
-use crate::output::tag::Tagger;
+use crate::output::tag::{Tagger, Tagging};
 use crate::output::tail::Tail;
-use crate::output::{Identity, Stream};
+use crate::output::{Identity, Returns, Stream};
 use crate::process::interrupt::Interruptible;
 use crate::rank::protocol::{Frame, Kind, read_payload};
 use crate::text::say;
@@ -182,6 +184,9 @@ struct Printing<'a> {
 struct Rank {
     tagger: Tagger,
     stderr: Tail,
+    states: [States; 2],
+    /// When the latest of its lines was read.
+    last: Micros,
 }
 
 impl Rank {
@@ -221,7 +226,10 @@ impl<'a> Printing<'a> {
                     self.frame((origin, source), kind, &payload);
                 }
                 Print::Piece(origin, Piece { source, part: Part::Closed }) => {
-                    let ended = self.ranks.remove(&(origin, source));
+                    let mut ended = self.ranks.remove(&(origin, source));
+                    if let Some(rank) = &mut ended {
+                        self.rest(rank);
+                    }
                     self.last_words.extend(ended.and_then(|rank| rank.last_words()));
                     if self.last_words.len() > KEPT {
                         self.last_words.pop_front();
@@ -240,6 +248,18 @@ impl<'a> Printing<'a> {
         }
     }
 
+    /// Prints the states of lines that nothing has ended.
+    fn rest(&mut self, rank: &mut Rank) {
+        let Rank { tagger, states, last, .. } = rank;
+        for stream in Stream::BOTH {
+            if let Some(batch) = states[stream.index()].rest() {
+                let file = &mut self.files[stream.index()];
+                let tagging = tagger.tag(batch, stream, *last);
+                file.tag(tagging, stream, &mut self.tagged, &mut self.hurry);
+            }
+        }
+    }
+
     fn notice_a_lost_stdout(&mut self) {
         if self.files[Stream::Out.index()].lost
             && let Some(deaf) = self.deaf.take()
@@ -254,29 +274,30 @@ impl<'a> Printing<'a> {
                 match Tagger::new(hello.identity.unwrap_or_default(), hello.style) {
                     Ok(tagger) => {
                         let stderr = Tail::new(TAIL.0, TAIL.1);
-                        self.ranks.insert(of, Rank { tagger, stderr });
+                        let states = Default::default();
+                        let last = Micros(0);
+                        self.ranks.insert(of, Rank { tagger, stderr, states, last });
                     }
                     Err(error) => tracing::warn!(%error, "a rank's lines are not shown"),
                 }
             }
             Ok(Frame::Output(stream, time, batch)) => {
-                let Some(Rank { tagger, stderr }) = self.ranks.get_mut(&of) else { return };
+                let Some(rank) = self.ranks.get_mut(&of) else { return };
+                let Rank { tagger, stderr, states, last } = rank;
                 if stream == Stream::Err {
                     stderr.push(batch.bytes);
                 }
+                *last = time;
                 let file = &mut self.files[stream.index()];
+                let shown = match tagger.style().returns {
+                    Returns::Keep => Some(batch),
+                    Returns::Collapse => states[stream.index()].pass(batch),
+                };
                 if tagger.style().plain() {
                     file.write(stream, batch.bytes, &mut self.hurry);
-                } else {
-                    let mut tagging = tagger.tag(batch, stream, time);
-                    loop {
-                        self.tagged.clear();
-                        let more = tagging.write(WRITE, &mut self.tagged);
-                        file.write(stream, &self.tagged, &mut self.hurry);
-                        if !more || file.lost {
-                            break;
-                        }
-                    }
+                } else if let Some(batch) = shown {
+                    let tagging = tagger.tag(batch, stream, time);
+                    file.tag(tagging, stream, &mut self.tagged, &mut self.hurry);
                 }
                 self.notice_a_lost_stdout();
             }
@@ -287,6 +308,23 @@ impl<'a> Printing<'a> {
 }
 
 impl File {
+    fn tag(
+        &mut self,
+        mut tagging: Tagging<'_, '_>,
+        stream: Stream,
+        tagged: &mut Vec<u8>,
+        hurry: &mut Hurry<'_>,
+    ) {
+        loop {
+            tagged.clear();
+            let more = tagging.write(WRITE, tagged);
+            self.write(stream, tagged, hurry);
+            if !more || self.lost {
+                return;
+            }
+        }
+    }
+
     fn write(&mut self, stream: Stream, bytes: &[u8], hurry: &mut Hurry<'_>) {
         if self.lost {
             return;

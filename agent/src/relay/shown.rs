@@ -15,7 +15,8 @@ use super::frames::Frames;
 use super::pipe::{LONGEST, Pipe};
 use super::printer::Print;
 use super::{Part, Piece, Source};
-use crate::output::Stream;
+use crate::output::tag::Format;
+use crate::output::{Returns, Stream};
 use crate::rank::protocol::{Hello, Kind, LINGER, Output, ProtocolError, header};
 
 /// For a program whose wrapper was killed to be dead, too.
@@ -44,12 +45,12 @@ impl Shown<'_> {
         mut frames: Frames,
         pipes: Vec<OwnedFd>,
     ) {
-        let (hello, payload) = &self.hello;
+        let (hello, _) = &self.hello;
         let rule = hello.style.carried();
         let mut pipes = pipes.into_iter();
         let mut pipes = Stream::BOTH.map(|stream| Some((pipes.next()?, stream)));
         let mut stdout = None;
-        let mut wanted = self.send(Part::Frame(Kind::Hello, payload.clone())).await;
+        let mut wanted = self.greet().await;
         if hello.lends && pipes[0].is_some() && rule.max_line <= LONGEST {
             say(&stream, Kind::Offer);
         }
@@ -108,15 +109,36 @@ impl Shown<'_> {
         self.send(Part::Frame(kind, lines)).await
     }
 
-    /// Whether anybody is left to show it.
-    async fn send(&self, part: Part) -> bool {
-        for outlet in self.to().into_iter().flatten() {
-            let piece = Piece { source: self.source, part: part.clone() };
-            if outlet.send(Print::Piece(self.outlets.origin, piece)).await.is_err() {
+    /// Tells the printers how lines look; the same to both, but that a pod's log is no terminal, which the
+    /// launcher may have.
+    async fn greet(&self) -> bool {
+        let (hello, payload) = &self.hello;
+        let for_log = match (hello.output, serde_json::to_vec(&for_log(hello.clone()))) {
+            (Output::Both, Ok(hello)) => Bytes::from(hello),
+            _ => payload.clone(),
+        };
+        for (outlet, hello) in self.to().into_iter().zip([payload.clone(), for_log]) {
+            if !self.send_to(outlet, Part::Frame(Kind::Hello, hello)).await {
                 return false;
             }
         }
         true
+    }
+
+    /// Whether anybody is left to show it.
+    async fn send(&self, part: Part) -> bool {
+        for outlet in self.to() {
+            if !self.send_to(outlet, part.clone()).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn send_to(&self, outlet: Option<&mpsc::Sender<Print>>, part: Part) -> bool {
+        let Some(outlet) = outlet else { return true };
+        let piece = Piece { source: self.source, part };
+        outlet.send(Print::Piece(self.outlets.origin, piece)).await.is_ok()
     }
 
     /// The launcher's queue, and this pod's.
@@ -131,6 +153,15 @@ impl Shown<'_> {
             }
         }
     }
+}
+
+/// Without colours, and with the last state of a line only. Lines without a tag stay as they are.
+fn for_log(mut hello: Hello) -> Hello {
+    hello.style.color = false;
+    if hello.style.format != Format::None {
+        hello.style.returns = Returns::Collapse;
+    }
+    hello
 }
 
 /// Of a pipe that is read here; otherwise this waits for ever.

@@ -140,13 +140,15 @@ impl Case {
 
     /// A rank's end, by its status alone.
     pub(super) fn rank(end: &RankEnd) -> Self {
-        let class = class_of(end.status);
+        let not_started = end.not_started();
+        let class = not_started.unwrap_or_else(|| class_of(end.status));
         let who = words::who(&end.culprit());
         let what = words::sentence(&format!("{who} was the first to fail: {}", end.status));
         let then = match (class, end.status) {
             (Class::AppError, WaitStatus::Signaled { signal: 9, .. }) => {
                 "Nothing was counted that tells who killed it.".to_owned()
             }
+            _ if not_started.is_some() => "Its program was not started.".to_owned(),
             (Class::CommandNotFound, _) => {
                 "That is a shell's code for a program that it cannot find or execute.".to_owned()
             }

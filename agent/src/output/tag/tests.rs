@@ -141,7 +141,40 @@ fn json_shows_the_last_state_and_keeps_the_line() {
     let head = r#"{"time":"2025-01-02T03:04:05.678901Z","rank":3,"local_rank":1,"host":"worker-1","stream":"stdout","#;
     check(&of, &style("json"), bar, &format!("{head}\"msg\":\"2%\",\"raw\":\"1%\\r2%\\r\"}}\n"));
     let keep = Style { returns: Returns::Keep, ..style("json") };
-    check(&of, &keep, bar, &format!("{head}\"msg\":\"1%\"}}\n{head}\"msg\":\"2%\"}}\n"));
+    check(
+        &of,
+        &keep,
+        bar,
+        &format!(
+            "{head}\"msg\":\"1%\",\"end\":\"return\"}}\n{head}\"msg\":\"2%\",\"end\":\"return\"}}\n\
+             {head}\"msg\":\"\"}}\n"
+        ),
+    );
+}
+
+#[test]
+fn json_with_every_state_gives_every_byte_back() {
+    let keep = Style { returns: Returns::Keep, ..style("json") };
+    for text in ["a\r\nb\r\n1\r2\r\n", "a\nb\r", "\r\r\n\n", "0123456789abcdefghij\rk", "a\r\nb\n"]
+    {
+        for size in 1..=text.len() {
+            let out = tagged(&identity(0, None), &keep, text.as_bytes(), size);
+            let back: String = out
+                .lines()
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+                .map(|line| {
+                    let end = match line["end"].as_str() {
+                        None => "\n",
+                        Some("return") => "\r",
+                        Some("cut" | "eof") => "",
+                        Some(end) => panic!("{end}"),
+                    };
+                    line["msg"].as_str().unwrap().to_owned() + end
+                })
+                .collect();
+            assert_eq!(back, text, "in chunks of {size}");
+        }
+    }
 }
 
 #[test]
