@@ -62,8 +62,7 @@ fn lines_know_their_rank(desk: &Host, install: Install) {
 }
 
 fn files_and_stdin_are_each_ranks_own(desk: &Host, install: Install) {
-    let script =
-        "r=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}; [ $r != 0 ] || cat; echo out $r; echo err $r >&2";
+    let script = "r=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}; [ $r != 0 ] || { read x; echo \"$x\"; }; echo out $r; echo err $r >&2";
     let job = mpirun(install, &["--tag=json", "--log-dir=/tmp/by-hand"]).args(["sh", "-c", script]);
     let job = job.stdin(Input::Bytes(b"for rank 0\n".to_vec()));
     let output = desk.run(job, LONG).unwrap();

@@ -55,12 +55,19 @@ fuzz_target!(|input: (u8, u8, u8, Vec<Vec<u8>>)| {
         assert_eq!(seen, whole);
         return;
     }
-    // Each line with its last state. `a_long_progress_bar…` and the property beside it look closer.
-    let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').map(last_state).collect::<Vec<_>>();
-    assert_eq!(lines(&seen), lines(&whole));
+    // Each line ends with its last state; pieces that were cut before may stand in front of it. The property of
+    // the splitter's own tests looks closer.
+    let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').map(drawn).collect::<Vec<_>>();
+    let (seen, whole) = (lines(&seen), lines(&whole));
+    assert_eq!(seen.len(), whole.len());
+    for (seen, whole) in seen.iter().zip(&whole) {
+        let last = whole.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
+        assert!(seen.ends_with(last), "{seen:?} of {whole:?}");
+    }
 });
 
-fn last_state(line: &[u8]) -> Vec<u8> {
+/// The line without returns at its end, which overwrite nothing.
+fn drawn(line: &[u8]) -> Vec<u8> {
     let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |at| at + 1);
-    line[..end].rsplit(|byte| *byte == b'\r').next().unwrap_or_default().to_vec()
+    line[..end].to_vec()
 }
