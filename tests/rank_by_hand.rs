@@ -1,7 +1,7 @@
 //! Promise: `muster rank` serves an engineer by hand, under plain mpirun and mpiexec.hydra, without any
 //! worker: each line of a real MPI program knows its rank, and a signal to mpirun reaches each rank once.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
