@@ -86,7 +86,8 @@ fn a_dry_run_says_why_and_starts_nothing() {
         let output = run(host, run_muster(touch));
         assert!(output.success(), "{install:?}: {output:?}");
         assert!(output.stdout.starts_with("command   "), "{output:?}");
-        let set: Vec<&str> = output.stdout.lines().filter(|line| line.contains('=')).collect();
+        let below = output.stdout.lines().skip(1);
+        let set: Vec<&str> = below.filter(|line| line.contains('=')).collect();
         assert!(!set.is_empty() || install.is_hydra(), "{output:?}");
         assert!(set.iter().all(|line| line.contains("  # ")), "a reason each: {output:?}");
         let json = ["launch", "-n", "2", "--dry-run", "--json", "--", "touch", "/tmp/started"];
