@@ -72,10 +72,12 @@ impl Switch {
             let _ = writeln!(
                 lines,
                 "link add name {device} type veth peer name eth0 address {} netns /proc/{}/fd/{}\n\
-                 link set {device} master br0 up",
+                 link set {device} master br0 up\n\
+                 {}",
                 mac(*address),
                 std::process::id(),
                 net.as_raw_fd(),
+                known("br0", *address),
             );
         }
         namespace::in_net(&self.net, || tool::ip(&lines))?;
@@ -113,7 +115,9 @@ impl Switch {
             "link set lo up\n\
              addr add {address}/{PREFIX} brd + dev eth0\n\
              link set eth0 up\n\
-             route add default via {GATEWAY}\n"
+             route add default via {GATEWAY}\n\
+             {}\n",
+            known("eth0", GATEWAY),
         );
         if self.ipv6 {
             let _ = writeln!(lines, "addr add {}/64 dev eth0 nodad", ipv6_of(address));
@@ -194,6 +198,12 @@ fn device(index: usize) -> String {
 fn mac(address: Ipv4Addr) -> String {
     let [a, b, c, d] = address.octets();
     format!("02:4d:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// Tells a device who has the address. All hosts share the kernel's table of a thousand neighbours, in which what is
+/// told does not count: 256 hosts, each with its own of the DNS server and of the launcher, would overflow it.
+fn known(device: &str, address: Ipv4Addr) -> String {
+    format!("neigh replace {address} lladdr {} dev {device} nud permanent", mac(address))
 }
 
 /// The host's IPv6 address in fd77::/64, from its IPv4 address.
