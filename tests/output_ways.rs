@@ -3,10 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::cell::Cell;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use lab::{Cmd, Host, Install, MpiJob, Proc, ProcessInfo, Signal};
+use lab::{Cmd, Host, Install, MpiJob, Proc, ProcessInfo, Signal, Stream};
 use muster_tests::{Cluster, LONG, muster};
 
 /// Two workers with two ranks each, unless a test says otherwise.
@@ -67,9 +68,15 @@ fn pods_keep_their_own_log() {
     }
     for (server, ranks) in cluster.servers.iter().zip([[0, 1], [2, 3]]) {
         for rank in ranks {
-            let twice = |text: String, line: String| text.lines().filter(|l| *l == line).count();
-            assert_eq!(twice(server.stdout_so_far(), format!("{rank} stdout out {rank}")), 2);
-            assert_eq!(twice(server.stderr_so_far(), format!("{rank} stderr err {rank}")), 2);
+            for (stream, word) in [(Stream::Stdout, "stdout out"), (Stream::Stderr, "stderr err")] {
+                let line = format!("{rank} {word} {rank}");
+                let seen = Cell::new(0);
+                let second = |read: &str| read == line && seen.replace(seen.get() + 1) == 1;
+                // A pod's log may lag behind the end of the launch.
+                server.wait_for(&format!("{line:?} once more"), LONG, second).unwrap();
+                let log = server.written(stream);
+                assert_eq!(log.lines().filter(|read| **read == line).count(), 2, "{log}");
+            }
         }
     }
 }

@@ -106,6 +106,7 @@ pub struct Proc {
     pid: Pid,
     started: Instant,
     shared: Arc<Shared>,
+    pipes: stream::Pipes,
     stdin: Mutex<Option<ChildStdin>>,
     files: PathBuf,
 }
@@ -134,13 +135,14 @@ impl Launch {
             .spawn(move || keep(self, place, &sender, &keeper))
             .doing(|| "start a thread".into())?;
         let Started { pid, stdin, stdout, stderr } = receive(&receiver, &name)?;
-        stream::collect(
+        let pipes = stream::collect(
             stdout.map(Into::into),
             stderr.map(Into::into),
             &files,
             Arc::clone(&shared),
         )?;
-        let process = Proc { name, pid, started, shared, stdin: Mutex::new(stdin), files };
+        let stdin = Mutex::new(stdin);
+        let process = Proc { name, pid, started, shared, pipes, stdin, files };
         if let Input::Bytes(bytes) = input {
             process.feed(bytes)?;
         }
@@ -336,6 +338,7 @@ impl Proc {
 
     /// All of a stream so far, lossily decoded.
     pub fn written(&self, stream: Stream) -> String {
+        self.pipes.catch_up();
         String::from_utf8_lossy(&std::fs::read(self.log(stream)).unwrap_or_default()).into_owned()
     }
 

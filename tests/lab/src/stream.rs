@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,6 +18,10 @@ use crate::process::Shared;
 const LIMIT: u64 = 512 << 20;
 /// How much of a stream's end goes into an error message, in bytes.
 const TAIL: u64 = 4096;
+/// How much is moved at once, in bytes.
+const BUFFER: usize = 1 << 16;
+/// What a pipe can hold, in bytes: the kernel's default for fs.pipe-max-size.
+const PIPE_MAX: usize = 1 << 20;
 
 /// One of the two output streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +68,20 @@ pub(crate) fn create(files: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The pipes of a process, and the way from them into its files.
+#[derive(Debug, Clone)]
+pub(crate) struct Pipes {
+    lanes: Arc<Mutex<Vec<Lane>>>,
+    shared: Arc<Shared>,
+}
+
 /// Starts the thread that empties the pipes. It ends when both are closed, at the latest with their host.
 pub(crate) fn collect(
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     files: &Path,
     shared: Arc<Shared>,
-) -> Result<()> {
+) -> Result<Pipes> {
     let mut lanes = Vec::new();
     for (index, (pipe, stream)) in
         [(stdout, Stream::Stdout), (stderr, Stream::Stderr)].into_iter().enumerate()
@@ -81,47 +92,76 @@ pub(crate) fn collect(
             .open(&path)
             .doing(|| format!("open {}", path.display()))?;
         match pipe {
-            Some(pipe) => lanes.push(Lane { index, pipe: File::from(pipe), log, written: 0 }),
+            Some(pipe) => {
+                lanes.push(Lane { index, pipe: Arc::new(File::from(pipe)), log, written: 0 });
+            }
             None => shared.update(|logs| logs.closed[index] = true),
         }
     }
-    let run = move || {
-        let mut buffer = vec![0; 1 << 16];
-        while !lanes.is_empty() {
-            let mut fds: Vec<_> = lanes
-                .iter()
-                .map(|lane| PollFd::new(lane.pipe.as_fd(), PollFlags::POLLIN))
-                .collect();
-            // No time limit: this thread serves others, who each wait with theirs.
-            if poll(&mut fds, PollTimeout::NONE).is_err() {
-                continue;
-            }
-            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-            let mut ready = ready.into_iter();
-            lanes.retain_mut(|lane| {
-                !ready.next().unwrap_or(false) || lane.pass(&mut buffer, &shared)
-            });
-        }
-    };
+    let pipes = Pipes { lanes: Arc::new(Mutex::new(lanes)), shared };
+    let collector = pipes.clone();
     thread::Builder::new()
         .name("lab-output".into())
-        .spawn(run)
+        .spawn(move || while collector.pass(PollTimeout::NONE) {})
         .doing(|| "start a thread".into())?;
-    Ok(())
+    Ok(pipes)
 }
 
+impl Pipes {
+    /// Moves what was written before this call. One stream says nothing of how far the other has been read.
+    pub(crate) fn catch_up(&self) {
+        // As much as a pipe holds; one that is written to without end is left at that.
+        for _ in 0..PIPE_MAX / BUFFER {
+            if !self.pass(PollTimeout::ZERO) {
+                break;
+            }
+        }
+    }
+
+    /// Waits for output and moves it; false where none came, or all is closed.
+    fn pass(&self, limit: PollTimeout) -> bool {
+        let pipes: Vec<_> = self.lanes().iter().map(|lane| Arc::clone(&lane.pipe)).collect();
+        if pipes.is_empty() {
+            return false;
+        }
+        let mut fds: Vec<_> =
+            pipes.iter().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
+        // Without a time limit in the thread: it serves others, who each wait with theirs.
+        match poll(&mut fds, limit) {
+            Err(nix::errno::Errno::EINTR) => return true,
+            Ok(1..) => {}
+            Ok(_) | Err(_) => return false,
+        }
+        let mut lanes = self.lanes();
+        let mut buffer = [0; BUFFER];
+        lanes.retain_mut(|lane| !lane.ready() || lane.pass(&mut buffer, &self.shared));
+        !lanes.is_empty()
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
 struct Lane {
     index: usize,
-    pipe: File,
+    pipe: Arc<File>,
     log: File,
     written: u64,
 }
 
 impl Lane {
+    /// Asked under the lock: somebody else may have read what a poll saw.
+    fn ready(&self) -> bool {
+        let mut fds = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
+
     /// Moves what is there; false once the pipe is closed.
     fn pass(&mut self, buffer: &mut [u8], shared: &Shared) -> bool {
         let index = self.index;
-        match self.pipe.read(buffer) {
+        match (&*self.pipe).read(buffer) {
             Ok(0) => {
                 shared.update(|logs| logs.closed[index] = true);
                 false
