@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lab::dns::{Dns, RecordType};
-use lab::openssh::Sshd;
-use lab::{Cmd, Host, HostSpec, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc, Signal};
-use muster_tests::{Cluster, LONG, ranks_by_host, run_muster};
+use lab::{Cmd, Host, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc, Signal};
+use muster_tests::{Cluster, LONG, over_sshd, ranks_by_host, run_muster};
 
 /// An address in the lab's network at which nobody is.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 77, 99, 9);
@@ -229,15 +228,8 @@ fn dns_is_asked_for_the_service_alone_where_workers_say_who_they_are() {
 
 #[test]
 fn dns_tells_whose_an_address_is_where_a_plain_sshd_is() {
-    let lab = Lab::new().unwrap();
     let job = MpiJob::new("pi", Install::OpenMpi4, 2).unwrap();
-    let workers = lab.boot_idle(job.all_workers().into_iter().map(HostSpec::openssh)).unwrap();
-    lab::each(&workers, |host| {
-        host.publish()?;
-        Sshd::new().port(2222).start(host)
-    })
-    .unwrap();
-    let launcher = lab.boot_idle([job.launcher()]).unwrap().remove(0);
+    let (lab, _workers, launcher) = over_sshd(&job);
     let (pointers, rest) = asked_by_wait(&lab, &launcher);
     assert_eq!((pointers, for_workers(&rest)), (2, Vec::new()), "{rest:?}");
 }

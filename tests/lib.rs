@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lab::openssh::Sshd;
 use lab::{Cmd, Host, HostSpec, KeyKind, KeyPair, Lab, LabError, MpiJob, Output, Proc};
 
 /// Longer than any of these steps takes on a busy machine.
@@ -109,6 +110,25 @@ impl Cluster {
             Err(error) => panic!("the lab did not come up: {error}"),
         }
     }
+}
+
+/// A job whose workers run the real sshd: its lab, its workers and its launcher, whose name is not in DNS yet.
+///
+/// # Panics
+/// Where the lab does not come up.
+#[must_use]
+pub fn over_sshd(job: &MpiJob) -> (Lab, Vec<Host>, Host) {
+    let up = || -> Result<_, LabError> {
+        let lab = Lab::new()?;
+        let workers = lab.boot_idle(job.all_workers().into_iter().map(HostSpec::openssh))?;
+        lab::each(&workers, |host| {
+            host.publish()?;
+            Sshd::new().port(2222).start(host)
+        })?;
+        let launcher = lab.boot_idle([job.launcher()])?.remove(0);
+        Ok((lab, workers, launcher))
+    };
+    up().unwrap_or_else(|error| panic!("the lab did not come up: {error}"))
 }
 
 /// Ranks by the short name of the host that they say they run on, from what `ranks` prints.

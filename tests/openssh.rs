@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lab::openssh::{CLIENT, Sshd};
 use lab::{Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, MpiJob, Signal};
-use muster_tests::{Cluster, LONG, Pair, muster, run_muster};
+use muster_tests::{Cluster, LONG, Pair, muster, over_sshd, run_muster};
 
 /// A worker ends what a peer left behind after its orphan grace of 3 s.
 const SOON: Duration = Duration::from_secs(15);
@@ -379,15 +379,8 @@ fn rsh_says_in_one_line_why_it_reached_nobody() {
 
 /// Workers with the real sshd, which lets one session at a time in, and a launcher with muster.
 fn launch_over_plain_sshd(install: Install) {
-    let lab = Lab::new().unwrap();
     let job = MpiJob::new("pi", install, 2).unwrap().slots(2);
-    let workers = lab.boot_idle(job.all_workers().into_iter().map(HostSpec::openssh)).unwrap();
-    lab::each(&workers, |host| {
-        host.publish()?;
-        Sshd::new().port(2222).start(host)
-    })
-    .unwrap();
-    let launcher = lab.boot_idle([job.launcher()]).unwrap().remove(0);
+    let (_lab, _workers, launcher) = over_sshd(&job);
     launcher.publish().unwrap();
     let program = install.program("ranks").display().to_string();
     let output = launcher.run(run_muster(["launch", "--", &program, "hello"]), LONG).unwrap();

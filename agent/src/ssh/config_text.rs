@@ -169,6 +169,19 @@ pub fn included(pattern: &Path, base: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// An `-o` with each word in a program of OpenSSH's that may be a keyword.
+#[cfg(test)]
+pub(super) fn options_in(program: &str) -> Vec<String> {
+    let program = std::fs::read(program).unwrap();
+    let words = program.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
+    let is_name = |word: &&str| {
+        word.len() > 2
+            && word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    words.filter(is_name).map(|word| format!("-o{word}=x")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

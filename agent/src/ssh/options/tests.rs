@@ -1,6 +1,7 @@
 //! What mpirun really calls, and what ssh(1) does with the odd cases.
 
 use super::*;
+use crate::ssh::config_text::options_in;
 
 fn parsed(words: &[&str]) -> Result<RshOptions, OptionsError> {
     parse(words.iter().map(OsString::from))
@@ -255,16 +256,8 @@ fn what_is_refused() {
 /// The words of OpenSSH's client that may be keywords; those that we do not know, it must not know.
 #[test]
 fn every_keyword_of_openssh_is_known() {
-    let program = std::fs::read("/usr/bin/ssh").unwrap();
-    let words = program.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
-    let is_name = |word: &&str| {
-        word.len() > 2
-            && word.starts_with(|c: char| c.is_ascii_lowercase())
-            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-    };
-    let (unknown, known): (Vec<String>, Vec<String>) = words
-        .filter(is_name)
-        .map(|word| format!("-o{word}=x"))
+    let (unknown, known): (Vec<String>, Vec<String>) = options_in("/usr/bin/ssh")
+        .into_iter()
         .partition(|one| matches!(parsed(&[one, "w1", "c"]), Err(OptionsError::Unknown(_))));
     assert!(known.len() > 80, "{known:?}");
     for option in unknown {

@@ -1,6 +1,7 @@
 //! What operators and images really start, and what sshd(8) does with the odd cases.
 
 use super::*;
+use crate::ssh::config_text::options_in;
 
 fn parsed(words: &[&str]) -> Result<Request, SshdOptionsError> {
     parse_with(words.iter().map(OsString::from), false, Path::new("/none"))
@@ -200,16 +201,8 @@ fn what_shuts_somebody_out_or_lets_somebody_in_is_refused() {
 /// The words of OpenSSH's server that may be keywords; those that we do not know, it must not know.
 #[test]
 fn every_keyword_of_openssh_is_known() {
-    let program = std::fs::read("/usr/sbin/sshd").unwrap();
-    let words = program.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok());
-    let is_name = |word: &&str| {
-        word.len() > 2
-            && word.starts_with(|c: char| c.is_ascii_lowercase())
-            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-    };
-    let (unknown, known): (Vec<String>, Vec<String>) = words
-        .filter(is_name)
-        .map(|word| format!("-o{word}=x"))
+    let (unknown, known): (Vec<String>, Vec<String>) = options_in("/usr/sbin/sshd")
+        .into_iter()
         .partition(|one| matches!(parsed(&[one]), Err(SshdOptionsError::Unknown { .. })));
     assert!(known.len() > 80, "{known:?}");
     for option in unknown {
