@@ -38,10 +38,13 @@ pub enum AsSshdError {
         /// Why.
         source: LookupError,
     },
+    /// No address is left to listen on.
+    #[error("listen: no ListenAddress is one of {0}, which AddressFamily, -4 or -6 asks for")]
+    Nowhere(&'static str),
     /// A `%` that stands for nothing here.
     #[error("read AuthorizedKeysFile {0}: expected no token but %h, %u, %U and %%")]
     Token(String),
-    /// No list of keys, or none with a key.
+    /// No list of keys, or none with a key; and what kept keys out.
     #[error("find a key that opens this worker: none in {}", list(.0))]
     Nobody(Vec<PathBuf>),
 }
@@ -54,7 +57,7 @@ fn list(paths: &[PathBuf]) -> String {
 impl Explain for AsSshdError {
     fn class(&self) -> Class {
         match self {
-            Self::Port(_) | Self::Token(_) => Class::Config,
+            Self::Port(_) | Self::Nowhere(_) | Self::Token(_) => Class::Config,
             Self::Name { source, .. } => source.class(),
             Self::Nobody(_) => Class::AuthFailed,
         }
@@ -64,6 +67,10 @@ impl Explain for AsSshdError {
         Some(match self {
             Self::Name { source, .. } => return source.hint(),
             Self::Port(_) => "unset it, or give the port with -p".to_owned(),
+            Self::Nowhere(_) => {
+                "take AddressFamily, -4 or -6 out, or listen on an address of that family"
+                    .to_owned()
+            }
             Self::Token(_) => "sshd_config(5) lists what stands for what".to_owned(),
             Self::Nobody(_) => {
                 "mount the job's SSH secret there, or name its authorized_keys with \
@@ -122,6 +129,10 @@ pub fn addresses(
     Ok((addresses, if told { Needs::All } else { needs }))
 }
 
+    if addresses.is_empty() {
+        let family = if options.families == Families::V6 { "IPv6" } else { "IPv4" };
+        return Err(AsSshdError::Nowhere(family).into());
+    }
 /// Who may enter and what to show, and what the log should say of it.
 ///
 /// Shown are the HostKeys that can be read, else the job's key. Let in are the keys of
@@ -248,6 +259,20 @@ mod tests {
     }
 
     #[test]
+        for (host, families, family) in
+            [("10.0.0.1", Families::V6, "IPv6"), ("fd00::1", Families::V4, "IPv4")]
+        {
+            let options = SshdOptions {
+                listen: vec![listen(host, None)],
+                families,
+                ..SshdOptions::default()
+            };
+            let wrong = addresses(&options, &env(&[]), looked_up).unwrap_err();
+            let words = wrong.error().to_string();
+            assert!(words.starts_with("listen: no ListenAddress is one of "), "{words}");
+            assert!(words.contains(family), "{words}");
+            assert_eq!(wrong.error().class(), Class::Config);
+        }
     fn tokens() {
         let env = env(&[("USER", "ann")]);
         let uid = nix::unistd::geteuid();
