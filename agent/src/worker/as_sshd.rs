@@ -46,7 +46,7 @@ pub enum AsSshdError {
     Token(String),
     /// No list of keys, or none with a key; and what kept keys out.
     #[error("find a key that opens this worker: none in {}", list(.0))]
-    Nobody(Vec<PathBuf>),
+    Nobody(Vec<PathBuf>, Vec<String>),
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -59,7 +59,7 @@ impl Explain for AsSshdError {
         match self {
             Self::Port(_) | Self::Nowhere(_) | Self::Token(_) => Class::Config,
             Self::Name { source, .. } => source.class(),
-            Self::Nobody(_) => Class::AuthFailed,
+            Self::Nobody(..) => Class::AuthFailed,
         }
     }
 
@@ -72,10 +72,11 @@ impl Explain for AsSshdError {
                     .to_owned()
             }
             Self::Token(_) => "sshd_config(5) lists what stands for what".to_owned(),
-            Self::Nobody(_) => {
-                "mount the job's SSH secret there, or name its authorized_keys with \
-                 AuthorizedKeysFile; plain keys count, lines with options do not"
-                    .to_owned()
+            Self::Nobody(_, kept_out) => {
+                let usual = "mount the job's SSH secret there, or name its authorized_keys with \
+                             AuthorizedKeysFile; plain keys count, lines with options do not";
+                let reasons = kept_out.iter().map(|reason| format!("{reason}; "));
+                reasons.collect::<String>() + usual
             }
         })
     }
@@ -124,15 +125,15 @@ pub fn addresses(
             ports.iter().for_each(|port| add(address, *port));
         }
     }
+    if addresses.is_empty() {
+        let family = if options.families == Families::V6 { "IPv6" } else { "IPv4" };
+        return Err(AsSshdError::Nowhere(family).into());
+    }
     // A port that stands in an address was asked for.
     let told = options.listen.iter().any(|listen| listen.port.is_some());
     Ok((addresses, if told { Needs::All } else { needs }))
 }
 
-    if addresses.is_empty() {
-        let family = if options.families == Families::V6 { "IPv6" } else { "IPv4" };
-        return Err(AsSshdError::Nowhere(family).into());
-    }
 /// Who may enter and what to show, and what the log should say of it.
 ///
 /// Shown are the HostKeys that can be read, else the job's key. Let in are the keys of
@@ -151,7 +152,7 @@ pub fn access(options: &SshdOptions, env: &Environment) -> Result<(Access, Vec<S
 
     let (mut admitted, mut found) = (Vec::new(), false);
     for path in &paths {
-        let Some(list) = authorized_keys(path, options.rsa_bits)? else { continue };
+        let Some(list) = authorized_keys(path, &options.rules)? else { continue };
         found = true;
         admitted.extend(list.keys);
         for (line, reason) in list.skipped {
@@ -160,10 +161,13 @@ pub fn access(options: &SshdOptions, env: &Environment) -> Result<(Access, Vec<S
     }
     if !found && options.authorized_keys.is_none() {
         let job = keys::find(&keys::directories(None, env))?;
-        admitted.push(job.public().clone());
+        match options.rules.check(job.public()) {
+            Ok(()) => admitted.push(job.public().clone()),
+            Err(reason) => notes.push(format!("the job's key opens nothing: {reason}")),
+        }
     }
     if admitted.is_empty() {
-        return Err(AsSshdError::Nobody(paths).into());
+        return Err(AsSshdError::Nobody(paths, notes).into());
     }
     Ok((Access::of_lists(shown, admitted), notes))
 }
@@ -209,6 +213,7 @@ mod tests {
     use std::slice;
 
     use super::*;
+    use crate::ssh::access::KeyRules;
     use crate::ssh::sshd_options::ListenAddress;
 
     fn env(variables: &[(&str, &str)]) -> Environment {
@@ -250,15 +255,6 @@ mod tests {
                 (expected.iter().map(|one| (*one).to_owned()).collect(), needs)
             );
         }
-        let env = env(&[("MUSTER_PORT", "x")]);
-        let wrong = addresses(&SshdOptions::default(), &env, looked_up).unwrap_err();
-        assert_eq!(
-            wrong.error().to_string(),
-            "read MUSTER_PORT: 'x' is not a port from 0 to 65535"
-        );
-    }
-
-    #[test]
         for (host, families, family) in
             [("10.0.0.1", Families::V6, "IPv6"), ("fd00::1", Families::V4, "IPv4")]
         {
@@ -273,6 +269,15 @@ mod tests {
             assert!(words.contains(family), "{words}");
             assert_eq!(wrong.error().class(), Class::Config);
         }
+        let env = env(&[("MUSTER_PORT", "x")]);
+        let wrong = addresses(&SshdOptions::default(), &env, looked_up).unwrap_err();
+        assert_eq!(
+            wrong.error().to_string(),
+            "read MUSTER_PORT: 'x' is not a port from 0 to 65535"
+        );
+    }
+
+    #[test]
     fn tokens() {
         let env = env(&[("USER", "ann")]);
         let uid = nix::unistd::geteuid();
@@ -323,6 +328,18 @@ mod tests {
         // Shown, it would be used to enter.
         assert!(!found.admits(derived.public_key()));
         assert_eq!(found.host_keys(), [(**job.private()).clone()]);
+
+        // So does a list of algorithms.
+        let wrong = |names: &[&str]| {
+            let algorithms = Some(names.iter().map(|one| (*one).to_owned()).collect());
+            let rules = KeyRules { algorithms, ..KeyRules::default() };
+            access(&SshdOptions { rules, ..SshdOptions::default() }, &env).err()
+        };
+        assert!(wrong(&["ssh-ed25519", "ecdsa-sha2-nistp256"]).is_none());
+        let error = wrong(&["ssh-ed25519"]).unwrap();
+        let hint = error.error().hint().unwrap();
+        assert!(hint.contains("does not name ecdsa-sha2-nistp256; mount"), "{hint}");
+        assert!(error.error().to_string().contains("none in "), "{}", error.error());
 
         // A list that was named must be there.
         options.authorized_keys = Some(vec!["%h/none".to_owned()]);
