@@ -134,6 +134,11 @@ fn blocks_of_match_count_where_openssh_has_them_count() {
             let told = told.lines().find_map(|line| line.strip_prefix("port "));
             let found = files.options(&[words, &["c"]].concat());
             assert_eq!(found.is_ok(), ssh.status.success(), "{text}{words:?}: {found:?}");
+        "Match host w8 exec \"test x=1\"\nPort 5\n",
+        "Match host w8 exec=\"test x=1\"\nPort 5\n",
+        "Match host = w1\nPort 5\n",
+        "Match host= w1\nPort 5\n",
+        "Match host =w1\nPort 5\n",
             let found = found.ok().map(|options| options.port.unwrap_or(22).to_string());
             assert_eq!(found.as_deref(), told, "{text}{words:?}");
         }
