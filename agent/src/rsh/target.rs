@@ -129,7 +129,7 @@ impl Target {
         let name = &self.host;
         let mut last = (format!("connect to {name}: no address of the wanted family"), None);
         for address in addresses(name, limit).await? {
-            let wanted = match options.family {
+            let wanted = match options.family.flatten() {
                 None => true,
                 Some(Family::V4) => address.is_ipv4(),
                 Some(Family::V6) => address.is_ipv6(),

@@ -109,6 +109,7 @@ fn complete_from(
 
 /// Reads files for one command line.
 struct Reader<'a> {
+    options.verbose = options.verbose.or(given.verbose);
     options: &'a RshOptions,
     env: &'a Environment,
     given: Given,
