@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::dns::{Dns, RecordType};
+use lab::dns::{Dns, Query, RecordType};
 use lab::{Cmd, Host, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc, Signal};
 use muster_tests::{Cluster, LONG, over_sshd, ranks_by_host, run_muster};
 
@@ -190,14 +190,15 @@ fn sigterm_ends_the_wait_at_once() {
     let launch = scene.launcher.spawn(run_muster(["launch", "--", "true"])).unwrap();
     launch.wait_for_line("0/2 workers ready", LONG).unwrap();
     launch.signal(Signal::SIGTERM);
-    let status = launch.wait(Duration::from_secs(2)).unwrap();
+    let status = launch.wait(Duration::from_secs(10)).unwrap();
     assert_eq!(lab::code(status), 143, "{}", launch.tail());
 }
 
-/// What was asked, a line each.
-fn asked(dns: &Dns, from: &Host) -> Vec<String> {
+/// What was asked before this moment, a line each.
+fn asked(dns: &Dns, from: &Host, before: Instant) -> Vec<String> {
     let from = IpAddr::from(from.address());
-    let queries = dns.queries().into_iter().filter(|query| query.from == from);
+    let is_theirs = |query: &Query| query.from == from && query.when < before;
+    let queries = dns.queries().into_iter().filter(is_theirs);
     queries.map(|query| format!("{} {}", query.name, query.kind)).collect()
 }
 
@@ -210,7 +211,7 @@ fn asked_by_wait(lab: &Lab, launcher: &Host) -> (usize, Vec<String>) {
     lab.dns().clear_queries();
     let output = launcher.run(run_muster(["wait"]), LONG).unwrap();
     assert!(output.success(), "{output:?}");
-    let asked: BTreeSet<String> = asked(lab.dns(), launcher).into_iter().collect();
+    let asked: BTreeSet<String> = asked(lab.dns(), launcher, Instant::now()).into_iter().collect();
     let (pointers, rest): (Vec<_>, Vec<_>) =
         asked.into_iter().partition(|question| question.ends_with(" PTR"));
     (pointers.len(), rest)
@@ -221,9 +222,9 @@ fn dns_is_asked_for_the_service_alone_where_workers_say_who_they_are() {
     let cluster = Cluster::start(&MpiJob::new("pi", Install::OpenMpi4, 8).unwrap());
     let (pointers, rest) = asked_by_wait(&cluster.lab, &cluster.launcher);
     assert_eq!(rest, ["pi.default.svc.cluster.local A"]);
-    // One to prove the Service, one for the launcher, which is behind it too; and a busy machine may be
-    // late for a second with a hello or two.
-    assert!((1..=4).contains(&pointers), "{pointers} of 9");
+    // One to prove the Service, one for the launcher, which is behind it too, and one for each worker whose
+    // hello took a second on a busy machine; there are nine addresses.
+    assert!((1..9).contains(&pointers), "{pointers} of 9");
 }
 
 #[test]
@@ -292,13 +293,15 @@ fn names_that_come_late_are_found_past_a_cache_that_keeps_their_absence() {
     dns.cache_negative(Some(LONG * 10));
     dns.cache_positive(Some(Duration::from_secs(2)));
     dns.clear_queries();
+    // A name of a worker is asked for once it has been missing for 30 s, which this may take on a busy machine.
+    let too_early = Instant::now() + Duration::from_secs(30);
     let wait = scene.launcher.spawn(run_muster(["wait"])).unwrap();
     for (index, worker) in scene.workers.iter().enumerate() {
         wait.wait_for_line(&format!("{index}/4 workers ready"), LONG).unwrap();
         come_up(worker);
     }
     assert!(wait.output(LONG).unwrap().success(), "{}", wait.tail());
-    assert_eq!(for_workers(&asked(dns, &scene.launcher)), [""; 0]);
+    assert_eq!(for_workers(&asked(dns, &scene.launcher, too_early)), [""; 0]);
 }
 
 #[test]
