@@ -192,6 +192,28 @@ fn many_commands_share_the_connection_of_a_launch() {
     assert_eq!(rest, expected, "{output:?}");
 }
 
+/// mpirun, the ranks and scripts of a site all call the remote shell; how its daemons end is a matter of the job.
+#[test]
+fn only_the_daemons_of_mpirun_are_judged() {
+    let pair = Pair::start(KeyKind::EcdsaP521);
+    // Stands in for an mpirun whose daemon ends as it is told, and which does not notice.
+    let mpirun = "#!/bin/sh\n\
+        case $1 in --version) echo 'mpirun (Open MPI) 4.1.4'; exit;; esac\n\
+        $M rsh w0.pi 'exit 3'; $M rsh client.pi 'exit 4'\n\
+        $M rsh w0.pi \"PATH=/usr/bin ; orted() { return $1; } ; orted -mca ess env\"; exit 0";
+    let script = pair.lab.shared_dir().join("mpirun");
+    std::fs::write(&script, mpirun).unwrap();
+    let (script, muster) = (script.display(), muster().display().to_string());
+    for (ends_with, code) in [(0, 0), (5, 174)] {
+        let output = pair.sh(&format!(
+            "cp {script} /tmp/mpirun; chmod 755 /tmp/mpirun; export M={muster}\n\
+             {muster} launch --hosts w0.pi -- /tmp/mpirun {ends_with}"
+        ));
+        assert_eq!(output.code(), code, "{output:?}");
+        assert_eq!(output.stderr.contains("orted ended with exit code 5"), code != 0, "{output:?}");
+    }
+}
+
 /// A launch's connection serves who asks for it in as many words, and nobody who asks for another way.
 #[test]
 fn another_port_user_key_or_host_is_not_that_of_the_launch() {
@@ -359,8 +381,12 @@ fn rsh_says_in_one_line_why_it_reached_nobody() {
         ("", "nobody.pi id", "failed to resolve nobody.pi: "),
         ("", "-o ConnectTimeout=1 10.77.99.99 id", "failed to connect to 10.77.99.99 ("),
         ("MUSTER_KEY_DIR=/etc/ssh", "w0.pi id", "failed to find the job's key: no id_rsa"),
-        ("", "-i /etc/foreign -p 22 w0.pi id", "wrong host key"),
-        ("MUSTER_HOST_KEY=any", "-i /etc/foreign -p 22 w0.pi id", "key refused"),
+        ("", "-oConnectionAttempts=99 -i /etc/foreign -p 22 w0.pi id", "wrong host key"),
+        (
+            "MUSTER_HOST_KEY=any",
+            "-oConnectionAttempts=99 -i /etc/foreign -p 22 w0.pi id",
+            "key refused",
+        ),
         ("MUSTER_PORT=x", "w0.pi id", "failed to read MUSTER_PORT: 'x' is not a port number"),
         ("", "w0.pi", "failed to run a command on w0.pi: none given"),
         ("", "-W a:1 w0.pi id", "failed to honour -W"),

@@ -21,7 +21,10 @@ use crate::fabric::Wanted;
         that is found. What you have set stays, unless a flag of yours says otherwise or it \
         cannot reach a host (an agent `sh`); --dry-run shows every variable and why.\n\n\
         Without a flag, hosts come from the hostfile that the operator's variables name, \
-        /etc/mpi/hostfile, or the lists of Volcano, SageMaker or Azure Batch; else this machine alone.",
+        /etc/mpi/hostfile, or the lists of Volcano, SageMaker or Azure Batch; else this machine alone.\n\n\
+        Unlike ssh, it reads no ssh_config and does not try port 22. Where the workers listen elsewhere \
+        than on 2222, set MUSTER_PORT in the job's environment: --port tells this launch alone, \
+        not the ssh of a rank.",
     after_help = "Examples:\n  \
         muster launch -- ./train                      # one rank a slot, on all hosts\n  \
         muster launch -n 8 --hosts a:4,b:4 -- ./app\n  \

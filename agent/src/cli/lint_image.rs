@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
     long_about = "Checks, while an image is built, that jobs will run in it: that an MPI is there with \
         its daemon and libraries, that any UID can run it, /bin/sh and muster with a read-only root and \
         no capabilities, \
-        that the names ssh and sshd lead where they should, that the job's key can be reached, and \
-        what OpenSSH has left.\n\nEnds with 89 where something would break; warnings do not count. \
+        that the names ssh and sshd lead where they should and that muster can do what their \
+        configuration says, that the job's key can be reached, and what OpenSSH has left.\n\nEnds with 89 where something would break; warnings do not count. \
         Prints each finding with its place and what to do.",
     after_help = "Examples:\n  \
         RUN muster install && muster lint-image   # the last line of a Dockerfile\n  \

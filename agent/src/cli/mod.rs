@@ -14,6 +14,7 @@ mod launch;
 mod lint_image;
 mod rank;
 mod reach;
+pub mod refusal;
 mod rsh;
 mod shell;
 mod sshd;

@@ -133,6 +133,7 @@ async fn launch(
     let pods = stage::pods(&ready, &config.env);
     let fleet = Arc::new(Fleet::new(ready, own, config.heartbeat, &events.sender));
     let launch = Launch {
+        family: config.mpirun.family,
         expected: stage::expected(&config, &plan, &request.hosts, &fleet),
         listener: engine::listen(&request.socket)?,
         plan,

@@ -6,13 +6,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{self, Command};
-use crate::exit::{Class, Explain, Failure, RuntimeError};
-use crate::output::tag::FormatError;
-use crate::rank::RankSetError;
+use crate::cli::{self, Command, refusal};
+use crate::exit::{Class, Failure, RuntimeError};
 use crate::text::{complain, say, verdict_line, voice};
 
 mod devices;
@@ -86,39 +84,9 @@ fn refuse(error: &clap::Error) -> u8 {
         let _ = error.print();
         return Class::Config.code();
     }
-    let text = error.render().to_string();
-    let lines = text.lines().map(str::trim);
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with("For more"));
-    let mut words = lines.collect::<Vec<_>>().join("\n");
-    let from_variable =
-        variable(error).map(|name| format!("the value is that of {name} in the environment"));
-    let hint = from_variable.or_else(|| own_hint(error));
-    let hint = hint.as_deref().unwrap_or("--help shows what can be given, with examples");
-    words += &format!("\nhint: {hint}");
-    say(&words);
+    say(&refusal::words(error));
     verdict_line(Class::Config);
     Class::Config.code()
-}
-
-/// What the error that refused a value knows of the right ones.
-fn own_hint(error: &clap::Error) -> Option<String> {
-    let source = std::error::Error::source(error)?;
-    let by_format = source.downcast_ref::<FormatError>().map(Explain::hint);
-    by_format.or_else(|| source.downcast_ref::<RankSetError>().map(Explain::hint)).flatten()
-}
-
-/// The variable that a bad value came from; clap's own words name the flag that was not given.
-fn variable(error: &clap::Error) -> Option<String> {
-    let context = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    let flag = context(ContextKind::InvalidArg)?.split(' ').next()?.strip_prefix("--")?;
-    let value = context(ContextKind::InvalidValue)?;
-    let cli = cli::definition();
-    let mut arguments = cli.get_subcommands().flat_map(clap::Command::get_arguments);
-    let name = arguments.find(|argument| argument.get_long() == Some(flag))?.get_env()?;
-    (std::env::var_os(name)? == *value).then(|| name.to_string_lossy().into_owned())
 }
 
 fn fail(failure: &Failure) -> u8 {

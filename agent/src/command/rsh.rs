@@ -55,8 +55,9 @@ pub(super) fn run(words: Vec<OsString>) -> ExitCode {
         Err(error) => return fail(&error.to_string(), error.hint()),
     };
     // ssh's first -v is for people; muster's own steps begin at the second.
-    if options.verbose > 0 || env.non_empty(MUSTER_LOG).is_some() {
-        super::log_to_stderr(options.verbose.saturating_sub(1));
+    let verbose = options.verbose.unwrap_or_default();
+    if verbose > 0 || env.non_empty(MUSTER_LOG).is_some() {
+        super::log_to_stderr(verbose.saturating_sub(1));
     }
     let outcome = crate::rsh::run(&options, &env);
     match &outcome {

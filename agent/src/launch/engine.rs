@@ -1,7 +1,7 @@
 //! The engine: serves `muster rsh` processes on a unix socket, each command over the connection that
 //! is open already.
 //!
-//! Must not judge how a command ended; it reports it as an event.
+//! Must not judge how a command ended; of mpirun's daemons it reports it as an event.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use super::fleet::{Fleet, Way};
 use super::socket::{Kind, Request, read_frame, write_frame};
 use crate::config::variables::MUSTER_RANK_SOCKET;
 use crate::exit::{Class, Explain};
+use crate::plan::Family;
 use crate::process::carry::carry;
 use crate::process::reaper::Reaper;
 use crate::process::spawn::Child;
@@ -42,6 +43,8 @@ type Calls = BufReader<OwnedReadHalf>;
 pub struct Engine {
     /// The hosts.
     pub fleet: Arc<Fleet>,
+    /// Whose daemons are reported.
+    pub family: Family,
     /// For commands on this machine.
     pub reaper: Reaper,
     /// The name under which wrappers look for the desk of this machine.
@@ -115,8 +118,16 @@ impl Engine {
             return agent.send(Kind::NotOurs, &[]).await;
         };
         agent.send(Kind::Ours, &[]).await?;
-        tracing::debug!(%host, command = %String::from_utf8_lossy(&command), "agent called");
-        self.report(Event::AgentCalled(host.clone())).await;
+        let words = String::from_utf8_lossy(&command);
+        tracing::debug!(%host, command = %words, "agent called");
+        // Ranks and sites' scripts call ssh as well, and what becomes of that is their own affair.
+        let is_daemon = self.family.starts_daemon(&words);
+        let report = async |event| {
+            if is_daemon {
+                self.report(event).await;
+            }
+        };
+        report(Event::AgentCalled(host.clone())).await;
         // What the agent was told itself comes last, and wins.
         let env = [self.env.as_slice(), request.env.as_slice()].concat();
         let ended = match way {
@@ -125,15 +136,15 @@ impl Engine {
         };
         match ended {
             Ok(Some(ended)) => {
-                self.report(Event::AgentEnded(host.clone(), ended.clone())).await;
+                report(Event::AgentEnded(host.clone(), ended.clone())).await;
                 agent.send(Kind::Ended, &serde_json::to_vec(&ended)?).await
             }
             Ok(None) => {
-                self.report(Event::AgentStopped(host)).await;
+                report(Event::AgentStopped(host)).await;
                 Ok(())
             }
             Err(words) => {
-                self.report(Event::AgentEnded(host, Ended::Lost(words.clone()))).await;
+                report(Event::AgentEnded(host, Ended::Lost(words.clone()))).await;
                 agent.send(Kind::Failed, words.as_bytes()).await
             }
         }

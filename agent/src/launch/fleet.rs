@@ -119,7 +119,8 @@ impl Fleet {
             self.members.iter().find(at)
         };
         let short = || {
-            let mut same = self.members.iter().filter(|member| member.name.short() == name.short());
+            let is = |member: &&Member| are_one(member.name.as_str(), name.as_str());
+            let mut same = self.members.iter().filter(is);
             // Two hosts of one short name are told apart by nothing; neither is guessed.
             same.next().filter(|_| same.next().is_none())
         };
@@ -164,6 +165,15 @@ impl Fleet {
         }
         goodbyes.join_all().await;
     }
+}
+
+/// Whether one name is the other without its last labels: `w0` and `w0.pi` are one host, `w0.pi` and
+/// `w0.other` are two.
+fn are_one(a: &str, b: &str) -> bool {
+    let begins =
+        |long: &str, short| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+    let is_name = |text: &str| text.parse::<IpAddr>().is_err();
+    is_name(a) && is_name(b) && (begins(a, b) || begins(b, a))
 }
 
 /// Turns what a worker says into events.
@@ -229,4 +239,26 @@ async fn mourn(host: HostName, connection: Arc<Connection>, events: mpsc::Sender
     let reason = connection.ended().await;
     // Nobody listens when the launch is over.
     let _ = events.send(Event::WorkerLost(host, Loss::Connection(reason))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_one;
+
+    #[test]
+    fn shortened_names() {
+        for (a, b, one) in [
+            ("w0.pi.default.svc", "w0", true),
+            ("w0", "w0.pi", true),
+            ("w0.pi.default.svc", "w0.pi", true),
+            ("w0.pi", "w0.pi.", true),
+            ("w0.pi.default.svc", "w0.other.svc", false),
+            ("w0.pi", "w0.other", false),
+            ("w0", "w01", false),
+            ("10.0.0.7", "10", false),
+        ] {
+            assert_eq!(are_one(a, b), one, "{a} {b}");
+            assert_eq!(are_one(b, a), one, "{b} {a}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ use crate::config::variables::MUSTER_SESSION;
 use crate::exit::{Failure, RuntimeError};
 use crate::ids::HostName;
 use crate::output::clock::Micros;
-use crate::plan::Plan;
+use crate::plan::{Family, Plan};
 use crate::process::end::{end, settle};
 use crate::process::guard::Guarded;
 use crate::process::reaper::Reaper;
@@ -114,6 +114,8 @@ impl Events {
 pub struct Launch {
     /// What to start.
     pub plan: Plan,
+    /// Whose daemons are watched.
+    pub family: Family,
     /// What to hold it to.
     pub expected: Expected,
     /// Where it runs.
@@ -153,8 +155,8 @@ pub async fn run(
     witness: &mut Witness,
     journal: &mut Journal,
 ) -> Result<Over, Failure> {
-    let Launch { plan, expected, fleet, listener, rank_socket, pod_logs, gpus, heartbeat, reaper } =
-        launch;
+    let Launch { plan, family, expected, fleet, listener, .. } = launch;
+    let Launch { rank_socket, pod_logs, gpus, heartbeat, reaper, .. } = launch;
     // A reader that stalls must hold up no loop: workers would take this launcher for lost.
     voice::apart();
     let (oom, own) = (Oom::count(), (gpus, &reaper));
@@ -169,6 +171,7 @@ pub async fn run(
     }
     let engine = Engine {
         fleet: Arc::clone(&fleet),
+        family,
         reaper: reaper.clone(),
         rank_socket,
         env: plan.daemon_env.clone(),

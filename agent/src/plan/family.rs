@@ -29,6 +29,25 @@ impl Family {
         }
     }
 
+    /// Whether a remote command starts that program: by its name, wherever it lies, or under another name (a
+    /// site's wrapper, `orte_launch_agent`) by an option that mpirun gives to every daemon.
+    #[must_use]
+    pub fn starts_daemon(self, command: &str) -> bool {
+        let option = match self {
+            Self::OpenMpi4 | Self::OpenMpi5 => "ess_base_vpid",
+            Self::Mpich => "--control-port",
+            Self::IntelMpi => "--upstream-host",
+        };
+        let assigns =
+            |word: &&str| word.split_once('=').is_some_and(|(name, _)| !name.contains('/'));
+        command.split([';', '&', '|', '(', ')', '\n']).any(|simple| {
+            let words = simple.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
+            let mut words = words.skip_while(assigns);
+            let program = words.next().and_then(|word| word.rsplit('/').next());
+            program == Some(self.daemon()) || words.any(|word| word == option)
+        })
+    }
+
     /// True for the two whose launcher is Hydra.
     #[must_use]
     pub const fn is_hydra(self) -> bool {
@@ -82,6 +101,38 @@ fn open_mpi(line: &str) -> Option<(Family, String)> {
 #[cfg(test)]
 mod tests {
     use super::{Family, recognise};
+
+    #[test]
+    fn a_daemon_is_told_from_other_commands() {
+        let (four, five) = (Family::OpenMpi4, Family::OpenMpi5);
+        for (family, command) in [
+            (four, " orted -mca ess \"env\" -mca ess_base_jobid \"1\" -mca ess_base_vpid 1"),
+            (four, "   PATH=/usr/bin:$PATH ; export PATH ;  /usr/bin/orted -mca ess \"env\""),
+            (four, "( test ! -r ./.profile || . ./.profile; orted -mca ess env )"),
+            (four, "PATH=/usr/bin orted"),
+            (four, "nice /site/my-daemon -mca ess \"env\" -mca ess_base_vpid 2"),
+            (five, "PRTE_PREFIX=/p;export PRTE_PREFIX;/p/bin/prted --prtemca ess \"env\""),
+            (five, "/site/start --prtemca ess_base_vpid 1"),
+            (Family::Mpich, "\"/usr/bin/hydra_pmi_proxy\" --control-port w0:40291 --rmk user"),
+            (Family::Mpich, "/site/proxy --control-port w0:40291"),
+            (Family::IntelMpi, "/p/bin//hydra_bstrap_proxy --upstream-host w0 -p 5"),
+        ] {
+            assert!(family.starts_daemon(command), "{family}: {command}");
+        }
+        for command in [
+            "",
+            "true",
+            "exit 3",
+            "echo $SHELL",
+            "which orted prted hydra_pmi_proxy hydra_bstrap_proxy",
+            "ls /usr/bin/orted",
+            "my_orted",
+        ] {
+            for family in [four, five, Family::Mpich, Family::IntelMpi] {
+                assert!(!family.starts_daemon(command), "{family}: {command}");
+            }
+        }
+    }
 
     #[test]
     fn recognises_what_real_installs_print() {

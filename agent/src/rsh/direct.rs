@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::streams::{read, write_all};
-use super::target::Target;
+use super::target::{Target, Unreached};
 use super::{Outcome, bytes, unwritten, variables};
 use crate::config::env::Environment;
 use crate::exit::Explain as _;
@@ -67,11 +67,11 @@ async fn over_own_connection(options: &RshOptions, env: &Environment, target: &T
     let connection = loop {
         match target.connect(options).await {
             Ok(connection) => break connection,
-            Err(_) if attempt < attempts => {
+            Err(unreached) if unreached.passes && attempt < attempts => {
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            Err((words, hint)) => return Outcome::Failed(words, hint),
+            Err(Unreached { words, hint, .. }) => return Outcome::Failed(words, hint),
         }
     };
     let env = variables(options, env);

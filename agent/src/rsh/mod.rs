@@ -51,11 +51,11 @@ impl Outcome {
 /// over a connection of its own. With `-v`, options without effect are told.
 #[must_use]
 pub fn run(options: &RshOptions, env: &Environment) -> Outcome {
-    let told = |ignored: &[Ignored]| {
-        let ignored = ignored.iter().filter(|_| options.verbose > 0);
+    let told = |verbose: Option<u8>, ignored: &[Ignored]| {
+        let ignored = ignored.iter().filter(|_| verbose.is_some_and(|level| level > 0));
         ignored.for_each(|one| say(&format!("{}: ignored {one}", options.host)));
     };
-    told(&options.ignored);
+    told(options.verbose, &options.ignored);
     let handed_over = |options| {
         let socket = env.non_empty(MUSTER_SOCKET)?;
         handover::run(Path::new(socket), options, env)
@@ -70,7 +70,7 @@ pub fn run(options: &RshOptions, env: &Environment) -> Outcome {
         Ok(completed) => completed,
         Err(error) => return Outcome::Failed(error.to_string(), error.hint()),
     };
-    told(&completed.ignored[options.ignored.len()..]);
+    told(completed.verbose, &completed.ignored[options.ignored.len()..]);
     if named && let Some(outcome) = handed_over(&completed) {
         return outcome;
     }

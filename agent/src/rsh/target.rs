@@ -79,7 +79,12 @@ impl Explain for TargetError {
 }
 
 /// What failed, and what to do about it.
-pub(super) type Unreached = (String, Option<String>);
+pub(super) struct Unreached {
+    pub words: String,
+    pub hint: Option<String>,
+    /// Whether it may be otherwise in a moment. Who has answered says the same then.
+    pub passes: bool,
+}
 
 /// A host and the ways to it.
 #[derive(Debug)]
@@ -127,9 +132,10 @@ impl Target {
     pub(super) async fn connect(&self, options: &RshOptions) -> Result<Connection, Unreached> {
         let limit = options.connect_timeout.flatten().unwrap_or(CONNECT_TIMEOUT);
         let name = &self.host;
-        let mut last = (format!("connect to {name}: no address of the wanted family"), None);
+        let words = format!("connect to {name}: no address of the wanted family");
+        let mut last = Unreached { words, hint: None, passes: true };
         for address in addresses(name, limit).await? {
-            let wanted = match options.family {
+            let wanted = match options.family.flatten() {
                 None => true,
                 Some(Family::V4) => address.is_ipv4(),
                 Some(Family::V6) => address.is_ipv6(),
@@ -147,7 +153,8 @@ impl Target {
 
     async fn connect_to(&self, address: IpAddr, limit: Duration) -> Result<Connection, Unreached> {
         let name = &self.host;
-        let mut last = (format!("connect to {name}: no way there"), None);
+        let words = format!("connect to {name}: no way there");
+        let mut last = Unreached { words, hint: None, passes: false };
         for (index, port) in self.ports.iter().enumerate() {
             let peer = SocketAddr::new(address, *port);
             let refused = match index {
@@ -158,7 +165,8 @@ impl Target {
                 Ok(connection) => return Ok(connection),
                 Err(failed) => failed,
             };
-            last = (format!("connect to {name} ({peer}{refused}): {error}"), hint(&error, login));
+            let words = format!("connect to {name} ({peer}{refused}): {error}");
+            last = Unreached { words, hint: hint(&error, login), passes: error.passes() };
             if !matches!(error, DialError::Refused) {
                 break;
             }
@@ -287,20 +295,22 @@ fn with_variables(text: &str, env: &Environment) -> Result<String, TargetError> 
 async fn addresses(name: &HostName, limit: Duration) -> Result<Vec<IpAddr>, Unreached> {
     let resolver = Resolver::from_system();
     let deadline = Instant::now() + limit;
-    let words = |error: &LookupError| (format!("resolve {name}: {error}"), error.hint());
+    // The name of a pod comes with the pod.
+    let unreached = |words: String, hint| Unreached { words, hint, passes: true };
+    let failed = |error: &LookupError| unreached(format!("resolve {name}: {error}"), error.hint());
     let mut last = None;
     loop {
         match timeout_at(deadline, resolver.lookup(name)).await {
             Ok(Ok(addresses)) => return Ok(addresses),
-            Ok(Err(error)) if error.is_failure() => last = Some(words(&error)),
-            Ok(Err(error)) => return Err(words(&error)),
+            Ok(Err(error)) if error.is_failure() => last = Some(failed(&error)),
+            Ok(Err(error)) => return Err(failed(&error)),
             Err(_) => break,
         }
         if timeout_at(deadline, sleep(DNS_PAUSE)).await.is_err() {
             break;
         }
     }
-    let late = || (format!("resolve {name}: no answer in {} s", limit.as_secs()), None);
+    let late = || unreached(format!("resolve {name}: no answer in {} s", limit.as_secs()), None);
     Err(last.unwrap_or_else(late))
 }
 

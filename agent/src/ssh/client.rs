@@ -84,6 +84,18 @@ pub enum DialError {
     Protocol(russh::Error),
 }
 
+impl DialError {
+    /// Whether it may be otherwise in a moment: the server is not there yet, or is busy. What it says
+    /// of keys it will say again.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Refused | Self::TimedOut(_) | Self::Unreachable(_) | Self::Closed => true,
+            Self::NotSsh | Self::WrongHostKey | Self::KeyRefused | Self::Protocol(_) => false,
+        }
+    }
+}
+
 /// Why a command or a control channel could not be started on an open connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {

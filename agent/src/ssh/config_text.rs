@@ -67,25 +67,31 @@ pub fn setting(line: &str) -> Option<Setting> {
     Some(Setting { name: name.to_owned(), values })
 }
 
-/// Splits at white space, except inside double quotes, up to a word that begins a comment; `None`
-/// where a quote is not closed.
+/// Splits at white space, except inside quotes, up to a word that begins a comment; `None` where a
+/// quote is not closed. A backslash stands for itself, but before quotes, another one, and a space
+/// outside of quotes.
 fn words(text: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
-    let mut quoted = false;
-    for c in text.chars() {
+    let mut quote = None;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let escapes =
+            |next: &char| matches!(next, '"' | '\'' | '\\') || (quote, *next) == (None, ' ');
         match c {
-            '#' if !quoted && word.is_none() => break,
-            '"' => {
-                quoted = !quoted;
+            '#' if quote.is_none() && word.is_none() => break,
+            '\\' => word.get_or_insert_default().push(chars.next_if(escapes).unwrap_or(c)),
+            '"' | '\'' if quote.is_none() => {
+                quote = Some(c);
                 word.get_or_insert_default();
             }
-            c if c.is_whitespace() && !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
+            _ if quote == Some(c) => quote = None,
+            _ if c.is_whitespace() && quote.is_none() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
         }
     }
     words.extend(word);
-    (!quoted).then_some(words)
+    quote.is_none().then_some(words)
 }
 
 /// Seconds, or sums such as `1h30m` (sshd_config(5), "time formats").
@@ -207,6 +213,46 @@ mod tests {
         }
         for line in ["", "   ", "# Port 22", "\t#"] {
             assert_eq!(setting(line), None, "{line:?}");
+        }
+    }
+
+    /// Both ends of OpenSSH read quotes and backslashes alike.
+    #[test]
+    fn quotes_and_backslashes_are_those_of_openssh() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, key) = (dir.path().join("config"), dir.path().join("key"));
+        let mut keygen = std::process::Command::new("ssh-keygen");
+        let made = keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+        assert!(made.unwrap().success());
+        for values in [
+            r"'A=x y' 'B=1'",
+            r#""A=x y" B=\ z"#,
+            r#""A=a\"b" 'B=a\'b'"#,
+            r#"A="it's" B='say "a"'"#,
+            r"A=a\\b B=a\xb",
+            r#"'A=x\ y' "B=x\ y""#,
+            r"A=a'b c'd B=e\'f",
+            r"'A=#b' #c'",
+            r"A=a#b",
+            r"A=b\",
+            r"'A=b",
+            r#"A='b""#,
+        ] {
+            let line = format!("SetEnv {values}");
+            std::fs::write(&file, &line).unwrap();
+            let ours = setting(&line).unwrap().values;
+            let mut client = std::process::Command::new("ssh");
+            let mut server = std::process::Command::new("/usr/sbin/sshd");
+            client.args(["-G", "w1", "-F"]).arg(&file);
+            server.arg("-Th").arg(&key).arg("-f").arg(&file);
+            for mut openssh in [client, server] {
+                let output = openssh.output().unwrap();
+                let told = String::from_utf8(output.stdout).unwrap();
+                let told = told.lines().filter_map(|line| line.strip_prefix("setenv "));
+                let told: Vec<String> = told.map(str::to_owned).collect();
+                let told = output.status.success().then_some(told);
+                assert_eq!(ours, told, "{line}: {openssh:?}");
+            }
         }
     }
 

@@ -59,12 +59,11 @@ pub struct RshOptions {
     pub connect_timeout: Option<Option<Duration>>,
     /// How many attempts to connect.
     pub connection_attempts: Option<u32>,
-    /// Which addresses to use.
-    pub family: Option<Family>,
-    /// `-q`: say nothing but errors.
-    pub quiet: bool,
-    /// How many `-v`.
-    pub verbose: u8,
+    /// Which addresses to use; the inner none is `AddressFamily=any`.
+    pub family: Option<Option<Family>>,
+    /// How many `-v`, or what `LogLevel` makes of that; 0 with `-q`. Errors are told always: Intel MPI has
+    /// `-q` on every line.
+    pub verbose: Option<u8>,
     /// `-n`: the command reads end of file.
     pub stdin_null: bool,
     /// `SetEnv=`: variables for the command.
@@ -189,7 +188,6 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<RshOptions, Op
         connect_timeout: given.connect_timeout,
         connection_attempts: given.connection_attempts,
         family: given.family,
-        quiet: given.quiet,
         verbose: given.verbose,
         stdin_null: given.stdin_null,
         set_env: given.set_env,
@@ -212,9 +210,9 @@ struct Given {
     /// The inner `None` is `ConnectTimeout=none`, which a later one does not change.
     connect_timeout: Option<Option<Duration>>,
     connection_attempts: Option<u32>,
-    family: Option<Family>,
-    quiet: bool,
-    verbose: u8,
+    /// The inner `None` is `AddressFamily=any`, which a later one does not change.
+    family: Option<Option<Family>>,
+    verbose: Option<u8>,
     stdin_null: bool,
     set_env: Vec<(String, String)>,
     send_env: Vec<String>,

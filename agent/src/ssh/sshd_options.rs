@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::access::KeyRules;
 use super::config_text::{self, MAX_DEPTH, included, setting};
 use crate::exit::{Class, Explain};
 
@@ -64,8 +65,8 @@ pub struct SshdOptions {
     pub host_keys: Vec<PathBuf>,
     /// `AuthorizedKeysFile`, tokens not yet replaced; none given = sshd's default.
     pub authorized_keys: Option<Vec<String>>,
-    /// `RequiredRSASize` in bits.
-    pub rsa_bits: usize,
+    /// `RequiredRSASize` and `PubkeyAcceptedAlgorithms`.
+    pub rules: KeyRules,
     /// `PidFile`, where one is asked for by name.
     pub pid_file: Option<PathBuf>,
     /// `AcceptEnv`: patterns that clients may set beside the usual ones.
@@ -249,10 +250,11 @@ fn parse_with(
         None if default.exists() => read_file(&mut given, default, 0)?,
         None => {}
     }
-    let Given { mut options, families, pid_file, rsa_bits, .. } = given;
+    let Given { mut options, families, pid_file, rsa_bits, algorithms, .. } = given;
     options.families = families.unwrap_or_default();
     options.pid_file = pid_file.flatten();
-    options.rsa_bits = rsa_bits.unwrap_or_default();
+    options.rules =
+        KeyRules { rsa_bits: rsa_bits.unwrap_or_default(), algorithms: algorithms.flatten() };
     Ok(Request::Serve(Box::new(options)))
 }
 
@@ -266,6 +268,8 @@ struct Given {
     families: Option<Families>,
     pid_file: Option<Option<PathBuf>>,
     rsa_bits: Option<usize>,
+    /// The inner none adds to the usual ones, which a later list does not change.
+    algorithms: Option<Option<Vec<String>>>,
     log_level: bool,
 }
 

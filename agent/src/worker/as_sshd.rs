@@ -38,12 +38,15 @@ pub enum AsSshdError {
         /// Why.
         source: LookupError,
     },
+    /// No address is left to listen on.
+    #[error("listen: no ListenAddress is one of {0}, which AddressFamily, -4 or -6 asks for")]
+    Nowhere(&'static str),
     /// A `%` that stands for nothing here.
     #[error("read AuthorizedKeysFile {0}: expected no token but %h, %u, %U and %%")]
     Token(String),
-    /// No list of keys, or none with a key.
+    /// No list of keys, or none with a key; and what kept keys out.
     #[error("find a key that opens this worker: none in {}", list(.0))]
-    Nobody(Vec<PathBuf>),
+    Nobody(Vec<PathBuf>, Vec<String>),
 }
 
 fn list(paths: &[PathBuf]) -> String {
@@ -54,9 +57,9 @@ fn list(paths: &[PathBuf]) -> String {
 impl Explain for AsSshdError {
     fn class(&self) -> Class {
         match self {
-            Self::Port(_) | Self::Token(_) => Class::Config,
+            Self::Port(_) | Self::Nowhere(_) | Self::Token(_) => Class::Config,
             Self::Name { source, .. } => source.class(),
-            Self::Nobody(_) => Class::AuthFailed,
+            Self::Nobody(..) => Class::AuthFailed,
         }
     }
 
@@ -64,11 +67,16 @@ impl Explain for AsSshdError {
         Some(match self {
             Self::Name { source, .. } => return source.hint(),
             Self::Port(_) => "unset it, or give the port with -p".to_owned(),
-            Self::Token(_) => "sshd_config(5) lists what stands for what".to_owned(),
-            Self::Nobody(_) => {
-                "mount the job's SSH secret there, or name its authorized_keys with \
-                 AuthorizedKeysFile; plain keys count, lines with options do not"
+            Self::Nowhere(_) => {
+                "take AddressFamily, -4 or -6 out, or listen on an address of that family"
                     .to_owned()
+            }
+            Self::Token(_) => "sshd_config(5) lists what stands for what".to_owned(),
+            Self::Nobody(_, kept_out) => {
+                let usual = "mount the job's SSH secret there, or name its authorized_keys with \
+                             AuthorizedKeysFile; plain keys count, lines with options do not";
+                let reasons = kept_out.iter().map(|reason| format!("{reason}; "));
+                reasons.collect::<String>() + usual
             }
         })
     }
@@ -117,6 +125,10 @@ pub fn addresses(
             ports.iter().for_each(|port| add(address, *port));
         }
     }
+    if addresses.is_empty() {
+        let family = if options.families == Families::V6 { "IPv6" } else { "IPv4" };
+        return Err(AsSshdError::Nowhere(family).into());
+    }
     // A port that stands in an address was asked for.
     let told = options.listen.iter().any(|listen| listen.port.is_some());
     Ok((addresses, if told { Needs::All } else { needs }))
@@ -140,7 +152,7 @@ pub fn access(options: &SshdOptions, env: &Environment) -> Result<(Access, Vec<S
 
     let (mut admitted, mut found) = (Vec::new(), false);
     for path in &paths {
-        let Some(list) = authorized_keys(path, options.rsa_bits)? else { continue };
+        let Some(list) = authorized_keys(path, &options.rules)? else { continue };
         found = true;
         admitted.extend(list.keys);
         for (line, reason) in list.skipped {
@@ -149,10 +161,13 @@ pub fn access(options: &SshdOptions, env: &Environment) -> Result<(Access, Vec<S
     }
     if !found && options.authorized_keys.is_none() {
         let job = keys::find(&keys::directories(None, env))?;
-        admitted.push(job.public().clone());
+        match options.rules.check(job.public()) {
+            Ok(()) => admitted.push(job.public().clone()),
+            Err(reason) => notes.push(format!("the job's key opens nothing: {reason}")),
+        }
     }
     if admitted.is_empty() {
-        return Err(AsSshdError::Nobody(paths).into());
+        return Err(AsSshdError::Nobody(paths, notes).into());
     }
     Ok((Access::of_lists(shown, admitted), notes))
 }
@@ -198,6 +213,7 @@ mod tests {
     use std::slice;
 
     use super::*;
+    use crate::ssh::access::KeyRules;
     use crate::ssh::sshd_options::ListenAddress;
 
     fn env(variables: &[(&str, &str)]) -> Environment {
@@ -238,6 +254,20 @@ mod tests {
                 (found, found_needs),
                 (expected.iter().map(|one| (*one).to_owned()).collect(), needs)
             );
+        }
+        for (host, families, family) in
+            [("10.0.0.1", Families::V6, "IPv6"), ("fd00::1", Families::V4, "IPv4")]
+        {
+            let options = SshdOptions {
+                listen: vec![listen(host, None)],
+                families,
+                ..SshdOptions::default()
+            };
+            let wrong = addresses(&options, &env(&[]), looked_up).unwrap_err();
+            let words = wrong.error().to_string();
+            assert!(words.starts_with("listen: no ListenAddress is one of "), "{words}");
+            assert!(words.contains(family), "{words}");
+            assert_eq!(wrong.error().class(), Class::Config);
         }
         let env = env(&[("MUSTER_PORT", "x")]);
         let wrong = addresses(&SshdOptions::default(), &env, looked_up).unwrap_err();
@@ -298,6 +328,18 @@ mod tests {
         // Shown, it would be used to enter.
         assert!(!found.admits(derived.public_key()));
         assert_eq!(found.host_keys(), [(**job.private()).clone()]);
+
+        // So does a list of algorithms.
+        let wrong = |names: &[&str]| {
+            let algorithms = Some(names.iter().map(|one| (*one).to_owned()).collect());
+            let rules = KeyRules { algorithms, ..KeyRules::default() };
+            access(&SshdOptions { rules, ..SshdOptions::default() }, &env).err()
+        };
+        assert!(wrong(&["ssh-ed25519", "ecdsa-sha2-nistp256"]).is_none());
+        let error = wrong(&["ssh-ed25519"]).unwrap();
+        let hint = error.error().hint().unwrap();
+        assert!(hint.contains("does not name ecdsa-sha2-nistp256; mount"), "{hint}");
+        assert!(error.error().to_string().contains("none in "), "{}", error.error());
 
         // A list that was named must be there.
         options.authorized_keys = Some(vec!["%h/none".to_owned()]);

@@ -4,9 +4,17 @@ use std::path::{Path, PathBuf};
 
 use super::rights::closed;
 use super::{Finding, Image, Level, SSHD};
-use crate::exit::Explain as _;
+use crate::exit::Explain;
 use crate::image::install::{CLIENTS, SERVER};
-use crate::ssh::sshd_options;
+use crate::ssh::options::file::SYSTEM_DIR;
+use crate::ssh::{options, sshd_options};
+
+/// The configuration of all users of ssh.
+const SYSTEM_FILE: &str = "/etc/ssh/ssh_config";
+
+/// The configuration that manifests of mpi-operator name, and the home of its user.
+const OPERATOR_FILE: &str = ".sshd_config";
+const OPERATOR_HOME: &str = "/home/mpiuser";
 
 pub(super) fn look(image: &Image) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
@@ -34,6 +42,11 @@ fn client(image: &Image, name: &str) -> Vec<Finding> {
         (Some(first), Some(ours)) if first == ours => {
             let fine = || Finding::new(Level::Ok, format!("{name} is muster")).at(first);
             findings.push(closed(image, first).unwrap_or_else(fine));
+            if name == CLIENTS[0]
+                && let Err(error) = options::file::check(&image.seen(Path::new(SYSTEM_DIR)))
+            {
+                findings.push(unfollowed("ssh", SYSTEM_FILE, &error));
+            }
         }
         (Some(first), Some(ours)) => findings.push(
             Finding::new(
@@ -71,18 +84,26 @@ fn server(image: &Image) -> Vec<Finding> {
     }
     let fine = || Finding::new(Level::Ok, format!("{SERVER} is muster")).at(path);
     let mut findings = vec![closed(image, path).unwrap_or_else(fine)];
-    if let Err(error) = sshd_options::check(&image.seen(Path::new(sshd_options::CONFIG_FILE))) {
-        let finding = Finding::new(
-            Level::Error,
-            format!("muster cannot serve as sshd by this: failed to {error}"),
-        )
-        .at(sshd_options::CONFIG_FILE);
-        findings.push(match error.hint() {
-            Some(hint) => finding.hint(hint),
-            None => finding,
-        });
+    let home = image.env.get("HOME").unwrap_or_default();
+    let of_operators = [home, OPERATOR_HOME].map(|home| format!("{home}/{OPERATOR_FILE}"));
+    let mut files = vec![sshd_options::CONFIG_FILE.to_owned()];
+    files.extend(of_operators.into_iter().filter(|file| image.seen(Path::new(file)).exists()));
+    files.dedup();
+    for file in files {
+        if let Err(error) = sshd_options::check(&image.seen(Path::new(&file))) {
+            findings.push(unfollowed("sshd", &file, &error));
+        }
     }
     findings
+}
+
+fn unfollowed(program: &str, file: &str, error: &dyn Explain) -> Finding {
+    let what = format!("muster cannot do as {program} what this says: failed to {error}");
+    let finding = Finding::new(Level::Error, what).at(file);
+    match error.hint() {
+        Some(hint) => finding.hint(hint),
+        None => finding,
+    }
 }
 
 fn lost(path: &Path) -> Finding {

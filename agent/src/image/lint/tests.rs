@@ -216,6 +216,27 @@ fn a_configuration_that_muster_cannot_serve_by() {
     assert_eq!(tree.bad(&[]), []);
     std::fs::write(tree.at("/etc/ssh/sshd_config"), "AllowUsers mpiuser\n").unwrap();
     assert_eq!(tree.bad(&[]), [error("/etc/ssh/sshd_config")]);
+    std::fs::remove_file(tree.at("/etc/ssh/sshd_config")).unwrap();
+    tree.directory("/home/mpiuser", 0o755);
+    std::fs::write(tree.at("/home/mpiuser/.sshd_config"), "Port 2222\nStrictModes no\n").unwrap();
+    assert_eq!(tree.bad(&[]), []);
+    std::fs::write(tree.at("/home/mpiuser/.sshd_config"), "Match User bob\n").unwrap();
+    let operator = error("/home/mpiuser/.sshd_config");
+    assert_eq!(tree.bad(&[]), std::slice::from_ref(&operator));
+    assert_eq!(tree.bad(&[("HOME", "/home/mpiuser")]), [operator]);
+}
+
+#[test]
+fn a_configuration_that_muster_cannot_call_by() {
+    let tree = Tree::new();
+    std::fs::create_dir_all(tree.at("/etc/ssh")).unwrap();
+    std::fs::write(tree.at("/etc/ssh/ssh_config"), "ProxyJump gate\n").unwrap();
+    assert_eq!(tree.bad(&[]), []);
+    tree.link("/usr/local/bin/ssh", "muster");
+    assert_eq!(tree.bad(&[]), [error("/etc/ssh/ssh_config")]);
+    // What is said of one host may be meant for another network.
+    std::fs::write(tree.at("/etc/ssh/ssh_config"), "Host gate\nProxyJump gate\n").unwrap();
+    assert_eq!(tree.bad(&[]), []);
 }
 
 #[test]

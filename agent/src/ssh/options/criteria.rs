@@ -27,18 +27,25 @@ pub(super) struct Facts<'a> {
 /// Why the line cannot be followed: a word that is no criterion, or that needs a value; or one that
 /// muster does not judge by, where all others hold.
 pub(super) fn hold(words: &[String], facts: &Facts<'_>) -> Result<bool, String> {
-    // `host=w1` and `host w1` say the same.
-    let mut words = words.iter().flat_map(|word| match word.split_once('=') {
-        Some((name, value)) => [name, value].into_iter().filter(|part| !part.is_empty()).collect(),
-        None => vec![word.as_str()],
-    });
+    let mut words = words.iter().map(String::as_str).peekable();
     let (mut holds, mut beyond) = (true, None);
     while let Some(word) = words.next() {
+        // `host=w1`, `host = w1` and `host w1` say the same; in a value `=` means nothing.
+        let (word, mut beside) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, words.next_if(|next| next.starts_with('=')).map(|next| &next[1..])),
+        };
+        beside = beside.filter(|value| !value.is_empty());
         let (name, wanted) = match word.strip_prefix('!') {
             Some(name) => (name.to_ascii_lowercase(), false),
             None => (word.to_ascii_lowercase(), true),
         };
-        let mut value = || words.next().ok_or_else(|| format!("Match {name} needs a value"));
+        let mut value = || {
+            beside
+                .take()
+                .or_else(|| words.next())
+                .ok_or_else(|| format!("Match {name} needs a value"))
+        };
         let is = match name.as_str() {
             "all" if value().is_ok() => {
                 return Err("nothing may follow Match all".to_owned());
@@ -105,6 +112,10 @@ mod tests {
             ("!all", false),
             ("host w1.svc", true),
             ("host=w1.svc", true),
+            ("host = w1.svc", true),
+            ("host= w1.svc", true),
+            ("host =w1.svc", true),
+            ("host w2 exec x=1", false),
             ("Host W1.*", true),
             ("host w1", false),
             ("!host w1", true),

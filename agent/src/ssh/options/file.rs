@@ -16,7 +16,7 @@ use crate::ssh::config_text::{MAX_DEPTH, included, read, setting};
 use crate::text::matches;
 
 /// The configuration of all users, and whence its `Include` begins.
-const SYSTEM_DIR: &str = "/etc/ssh";
+pub const SYSTEM_DIR: &str = "/etc/ssh";
 
 /// Why a configuration file cannot be followed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,18 @@ pub fn complete(options: &RshOptions, env: &Environment) -> Result<RshOptions, C
     complete_from(options, env, Path::new(SYSTEM_DIR))
 }
 
+/// Reads the configuration of all users alone, where it is there, for a host that no pattern knows.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn check(system: &Path) -> Result<(), ConfigError> {
+    let Ok(nobody) = super::parse(["nobody.invalid", "true"].map(Into::into)) else {
+        return Ok(());
+    };
+    let homeless = [("HOME", "/dev/null")].into_iter().collect();
+    complete_from(&nobody, &homeless, system).map(drop)
+}
+
 fn complete_from(
     options: &RshOptions,
     env: &Environment,
@@ -97,6 +109,7 @@ fn complete_from(
     options.connect_timeout = options.connect_timeout.or(given.connect_timeout);
     options.connection_attempts = options.connection_attempts.or(given.connection_attempts);
     options.family = options.family.or(given.family);
+    options.verbose = options.verbose.or(given.verbose);
     options.stdin_null |= given.stdin_null;
     options.identity.extend(given.identity);
     options.send_env.extend(given.send_env);

@@ -34,8 +34,8 @@ fn does(letter: u8) -> Option<Does> {
     Some(match letter {
         b'1' => Refuse("there is no SSH protocol 1 any more"),
         b'2' => Ignore("there is no other protocol"),
-        b'4' => Set(|given| given.family = Some(Family::V4)),
-        b'6' => Set(|given| given.family = Some(Family::V6)),
+        b'4' => Set(|given| given.family = Some(Some(Family::V4))),
+        b'6' => Set(|given| given.family = Some(Some(Family::V6))),
         b'a' | b'A' => Ignore(NO_AGENT),
         b'b' | b'B' => RefuseValue(NO_BINDING),
         b'c' | b'm' => IgnoreValue(OWN_CRYPTO),
@@ -81,10 +81,12 @@ fn does(letter: u8) -> Option<Does> {
             given.port.get_or_insert(number);
             Ok(())
         }),
-        b'q' => Set(|given| given.quiet = true),
+        b'q' => Set(|given| given.verbose = Some(0)),
         b's' => Refuse("muster runs commands, not subsystems"),
         b't' | b'T' => Ignore(NO_PTY),
-        b'v' => Set(|given| given.verbose = given.verbose.saturating_add(1)),
+        b'v' => Set(|given| {
+            given.verbose = Some(given.verbose.unwrap_or_default().saturating_add(1));
+        }),
         b'x' | b'X' | b'Y' => Ignore(NO_X11),
         b'y' => Ignore("muster logs to stderr"),
         _ => return None,

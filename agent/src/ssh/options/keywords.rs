@@ -182,12 +182,15 @@ pub(super) fn apply_setting(
             let count = count.ok_or_else(|| wrong("a number from 1"))?;
             given.connection_attempts.get_or_insert(count);
         }
-        "addressfamily" => match value.to_ascii_lowercase().as_str() {
-            "any" => {}
-            "inet" => drop(given.family.get_or_insert(Family::V4)),
-            "inet6" => drop(given.family.get_or_insert(Family::V6)),
-            _ => return Err(wrong("any, inet or inet6")),
-        },
+        "addressfamily" => {
+            let family = match value.to_ascii_lowercase().as_str() {
+                "any" => None,
+                "inet" => Some(Family::V4),
+                "inet6" => Some(Family::V6),
+                _ => return Err(wrong("any, inet or inet6")),
+            };
+            given.family.get_or_insert(family);
+        }
         // The first SetEnv is the only one; SendEnv adds up.
         "setenv" if given.set_env.is_empty() => {
             for value in values {
@@ -198,14 +201,16 @@ pub(super) fn apply_setting(
         "setenv" => {}
         "sendenv" => given.send_env.extend_from_slice(values),
         "stdinnull" => given.stdin_null |= value.eq_ignore_ascii_case("yes"),
-        "loglevel" => match value.to_ascii_lowercase().as_str() {
-            "quiet" | "fatal" => given.quiet = true,
-            "error" | "info" => {}
-            "verbose" | "debug" | "debug1" => given.verbose = given.verbose.max(1),
-            "debug2" => given.verbose = given.verbose.max(2),
-            "debug3" => given.verbose = given.verbose.max(3),
-            _ => return Err(wrong("a level such as QUIET, INFO or DEBUG")),
-        },
+        "loglevel" => {
+            let verbose = match value.to_ascii_lowercase().as_str() {
+                "quiet" | "fatal" | "error" | "info" => 0,
+                "verbose" | "debug" | "debug1" => 1,
+                "debug2" => 2,
+                "debug3" => 3,
+                _ => return Err(wrong("a level such as QUIET, INFO or DEBUG")),
+            };
+            given.verbose.get_or_insert(verbose);
+        }
         // The first list is the only one.
         "ignoreunknown" => drop(given.ignore_unknown.get_or_insert_with(|| values.join(","))),
         keyword => {

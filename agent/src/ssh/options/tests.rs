@@ -163,11 +163,12 @@ fn everything_else_that_is_honoured() {
         "-oSendEnv=TZ",
         "-oLogLevel=DEBUG3",
         "-oAddressFamily=inet6",
+        "-oAddressFamily=any",
         "w1",
         "c",
     ]);
-    assert!(options.quiet && options.stdin_null);
-    assert_eq!((options.verbose, options.family), (3, Some(Family::V4)));
+    assert!(options.stdin_null);
+    assert_eq!((options.verbose, options.family), (Some(2), Some(Some(Family::V4))));
     assert_eq!(options.identity, [PathBuf::from("/k1"), PathBuf::from("/k2")]);
     assert_eq!(options.connect_timeout, Some(Some(Duration::from_secs(90))));
     assert_eq!(options.connection_attempts, Some(3));
@@ -182,6 +183,47 @@ fn everything_else_that_is_honoured() {
         fine(&["-oConnectTimeout=none", "-oConnectTimeout=5", "w1", "c"]).connect_timeout,
         Some(None)
     );
+}
+
+/// What `ssh -G` tells of the same words: of its levels ours has fewer.
+#[test]
+fn how_much_is_said_and_which_addresses_are_used() {
+    for words in [
+        &["-q"][..],
+        &["-v"],
+        &["-vq"],
+        &["-qv"],
+        &["-vv"],
+        &["-qvv"],
+        &["-v", "-oLogLevel=QUIET"],
+        &["-q", "-oLogLevel=DEBUG"],
+        &["-oLogLevel=DEBUG2", "-q"],
+        &["-oLogLevel=ERROR", "-oLogLevel=DEBUG3"],
+        &["-oLogLevel=DEBUG3", "-oLogLevel=FATAL"],
+        &["-4", "-oAddressFamily=any"],
+        &["-oAddressFamily=any", "-6"],
+        &["-oAddressFamily=any", "-oAddressFamily=inet"],
+        &["-oAddressFamily=inet6", "-oAddressFamily=any"],
+    ] {
+        let mut ssh = std::process::Command::new("ssh");
+        let ssh = ssh.args(["-G", "-F", "none"]).args(words).arg("w1").output().unwrap();
+        let told = String::from_utf8(ssh.stdout).unwrap();
+        let told = |name| told.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let options = fine(&[words, &["w1", "c"]].concat());
+        let level = match told("loglevel ") {
+            "VERBOSE" | "DEBUG" => 1,
+            "DEBUG2" => 2,
+            "DEBUG3" => 3,
+            _ => 0,
+        };
+        assert_eq!(options.verbose.unwrap_or_default(), level, "{words:?}");
+        let family = match told("addressfamily ") {
+            "inet" => Some(Family::V4),
+            "inet6" => Some(Family::V6),
+            _ => None,
+        };
+        assert_eq!(options.family.flatten(), family, "{words:?}");
+    }
 }
 
 #[test]

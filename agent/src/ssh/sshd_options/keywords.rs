@@ -139,9 +139,6 @@ fn refused(keyword: &str, root: bool) -> Option<(&'static str, &'static [&'stati
         "chrootdirectory" => ("muster changes no root", &["none"]),
         "authorizedprincipalsfile" | "trustedusercakeys" => (CERTIFICATES, &["none"]),
         "hostcertificate" => (CERTIFICATES, &["none"]),
-        "pubkeyacceptedalgorithms" | "pubkeyacceptedkeytypes" => {
-            ("muster lets a key in by what it is, not by its algorithm", &[])
-        }
         "revokedkeys" => ("muster reads no list of revoked keys", &["none"]),
         "hostkeyagent" => ("muster reads keys from files only", &["none"]),
         "rdomain" => ("muster listens in its own routing domain", &["none"]),
@@ -224,7 +221,15 @@ pub(super) fn apply(
         }
         // What begins so adds algorithms or puts them first, and shuts nobody out.
         "pubkeyacceptedalgorithms" | "pubkeyacceptedkeytypes" if value.starts_with(['+', '^']) => {
+            given.algorithms.get_or_insert(None);
             given.ignore(name, OWN_CRYPTO);
+        }
+        "pubkeyacceptedalgorithms" | "pubkeyacceptedkeytypes" => {
+            if value.starts_with('-') || value.contains(['*', '?']) {
+                return Err(refused_here("muster knows algorithms by their whole names alone"));
+            }
+            let names = value.split(',').map(str::to_owned).collect();
+            given.algorithms.get_or_insert(Some(names));
         }
         // Any number of commands share a connection; with 0 of them nobody gets one.
         "maxsessions" => match value.parse::<u32>() {

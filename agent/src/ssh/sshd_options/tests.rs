@@ -104,7 +104,7 @@ fn the_first_value_counts() {
     .unwrap();
     assert_eq!((options.pid_file, options.families), (None, Families::V6));
     assert_eq!(options.authorized_keys, Some(vec!["%h/a".into(), "/b/%u".into()]));
-    assert_eq!((options.rsa_bits, options.debug, options.quiet), (2048, true, false));
+    assert_eq!((options.rules.rsa_bits, options.debug, options.quiet), (2048, true, false));
     assert_eq!(options.set_env, [("A".to_owned(), "1".to_owned())]);
     assert_eq!(options.accept_env, ["X", "Y", "Z"]);
     assert_eq!(options.ports, [1, 2]);
@@ -171,7 +171,7 @@ fn what_shuts_somebody_out_or_lets_somebody_in_is_refused() {
         "Match User bob",
         "PermitUserEnvironment yes",
         "RefuseConnection yes",
-        "PubkeyAcceptedAlgorithms ssh-ed25519",
+        "PubkeyAcceptedAlgorithms ssh-*",
         "PubkeyAcceptedKeyTypes -ecdsa*",
         "MaxSessions 0",
         "DSAAuthentication no",
@@ -196,6 +196,19 @@ fn what_shuts_somebody_out_or_lets_somebody_in_is_refused() {
         let read = configured(&format!("PermitRootLogin {value}"), true);
         assert_eq!(read.is_ok(), fine, "{value}");
     }
+}
+
+/// As Red Hat's crypto policies have it, shortened.
+#[test]
+fn a_list_of_algorithms_says_which_keys_may_enter() {
+    let line = "PubkeyAcceptedAlgorithms ecdsa-sha2-nistp256,ecdsa-sha2-nistp256-cert-v01@openssh.com,\
+                rsa-sha2-256";
+    let names = |line: &str| configured(line, false).unwrap().rules.algorithms;
+    assert_eq!(names(line).unwrap().last().unwrap(), "rsa-sha2-256");
+    // The first one counts, also where it adds to the usual ones.
+    let later = "PubkeyAcceptedKeyTypes ssh-ed25519";
+    assert_eq!(names(&format!("{line}\n{later}")), names(line));
+    assert_eq!(names(&format!("PubkeyAcceptedAlgorithms +ssh-rsa\n{later}")), None);
 }
 
 /// The words of OpenSSH's server that may be keywords; those that we do not know, it must not know.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::*;
-use crate::ssh::options::parse;
+use crate::ssh::options::{Family, parse};
 
 struct Files(tempfile::TempDir);
 
@@ -57,6 +57,16 @@ fn the_first_value_counts_and_the_command_line_comes_first() {
     assert_eq!(options.host_name.as_deref(), Some("a"));
     assert_eq!(options.identity[0], Path::new("/k"));
     assert_eq!(files.options(&["other", "c"]).unwrap().port, None);
+}
+
+#[test]
+fn addresses_and_words_are_those_of_the_first_place() {
+    let files =
+        Files::new("AddressFamily any\nLogLevel DEBUG\n", "AddressFamily inet\nLogLevel INFO\n");
+    let options = files.options(&["w1", "c"]).unwrap();
+    assert_eq!((options.family, options.verbose), (Some(None), Some(1)));
+    let options = files.options(&["-q6", "w1", "c"]).unwrap();
+    assert_eq!((options.family.flatten(), options.verbose), (Some(Family::V6), Some(0)));
 }
 
 #[test]
@@ -124,6 +134,11 @@ fn blocks_of_match_count_where_openssh_has_them_count() {
         "Match !final originalhost w1\nPort 5\n",
         "Host w1\nHostName w9\nHost w9\nPort 5\nMatch final user zoe\nPort 6\n",
         "Match host w8 exec true\nPort 5\n",
+        "Match host w8 exec \"test x=1\"\nPort 5\n",
+        "Match host w8 exec=\"test x=1\"\nPort 5\n",
+        "Match host = w1\nPort 5\n",
+        "Match host= w1\nPort 5\n",
+        "Match host =w1\nPort 5\n",
     ] {
         for words in [&["w1"][..], &["w2"], &["-lann", "w1"], &["-oHostName=w9", "w1"]] {
             let files = Files::new(text, "");
