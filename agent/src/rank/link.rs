@@ -187,8 +187,10 @@ impl Link {
             let left = until.saturating_duration_since(Instant::now());
             let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            if !matches!(poll(&mut ready, timeout), Ok(1)) {
-                return;
+            match poll(&mut ready, timeout) {
+                Ok(1) => {}
+                Err(Errno::EINTR) => continue,
+                Ok(_) | Err(_) => return,
             }
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match nix::sys::socket::send(self.0.as_raw_fd(), rest, flags) {
