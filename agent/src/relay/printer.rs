@@ -235,7 +235,12 @@ impl<'a> Printing<'a> {
                         self.last_words.pop_front();
                     }
                 }
-                Print::Gone(origin) => self.ranks.retain(|(of, _), _| *of != origin),
+                Print::Gone(origin) => {
+                    let gone = self.ranks.extract_if(|(of, _), _| *of == origin);
+                    for (_, mut rank) in gone.collect::<Vec<_>>() {
+                        self.rest(&mut rank);
+                    }
+                }
                 Print::Raw(stream, bytes) => {
                     self.files[stream.index()].write(stream, &bytes, &mut self.hurry);
                     self.notice_a_lost_stdout();
