@@ -157,6 +157,12 @@ impl Link {
         self.0.as_fd()
     }
 
+    /// Whether lines can be sent without waiting for the worker.
+    pub(super) fn has_room(&self) -> bool {
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        !matches!(poll(&mut ready, PollTimeout::ZERO), Ok(0))
+    }
+
     /// What the worker has said, without waiting for it.
     pub(super) fn hear(&self) -> Heard {
         let mut word = [0; HEADER];
