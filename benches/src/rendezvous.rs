@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lab::{Cmd, FileSpec, Host, Install, Lab, MpiJob};
 
-use crate::at_once::used;
+use crate::at_once::{Used, used};
 use crate::measure::median;
 use crate::plot::{Curve, Panel, draw};
 use crate::{Common, Result, own_path};
@@ -52,44 +52,62 @@ fn route(host: &Host, words: &[&str]) -> Result<()> {
     if output.status.success() { Ok(()) } else { Err(format!("{words:?}: {output:?}").into()) }
 }
 
+/// A launcher, and a worker at all the addresses of [`NETWORK`].
+pub(crate) struct Crowd {
+    launcher: Host,
+    muster: String,
+    // Last: the hosts end with it.
+    _lab: Lab,
+}
+
+impl Crowd {
+    /// Brings both up, with a hostfile for each of these numbers of workers.
+    pub(crate) fn up(common: &Common, counts: &[usize]) -> Result<Self> {
+        let muster = common.muster()?;
+        let job = MpiJob::new("pi", Install::OpenMpi4, 1)?;
+        let lab = Lab::new()?;
+        let worker = lab.add(job.worker(0))?;
+        let server = worker.boot(Cmd::new(muster.as_str()).arg("worker"))?;
+        server.wait_for_line("READY", LIMIT)?;
+        let files = counts.iter().map(|count| crowd(*count));
+        let mpirun = FileSpec::new("/etc/bench/mpirun", MPIRUN).mode(0o755);
+        let launcher = lab.boot_idle([job.launcher().file(mpirun).files(files)])?.remove(0);
+        route(&worker, &["local", NETWORK, "dev", "lo"])?;
+        route(&launcher, &[NETWORK, "via", &worker.address().to_string()])?;
+        Ok(Self { launcher, muster, _lab: lab })
+    }
+
+    /// A launch with so many workers, to its end.
+    pub(crate) fn turn(&self, workers: usize) -> Result<Used> {
+        let hostfile = hostfile(workers);
+        let line = format!("exec $MUSTER launch --hostfile {hostfile} -- /etc/bench/mpirun");
+        let cmd = Cmd::new(own_path()).args(["at-once", "--", "sh", "-c", &line]);
+        let output = self.launcher.run(cmd.env("MUSTER", self.muster.as_str()), LIMIT)?;
+        let ready = format!("{workers}/{workers} workers ready");
+        if !output.stderr.contains(&ready) {
+            return Err(format!("not {ready}: {output:?}").into());
+        }
+        let used = used(&output.stderr).ok_or("nothing was told of its costs")?;
+        eprintln!("{workers} workers: {used:?}");
+        Ok(used)
+    }
+}
+
 /// Measures and gives the table; draws the curve where the table is recorded.
 pub(crate) fn measure(args: &Args) -> Result<String> {
     let mut counts = args.workers.clone();
     if counts.is_empty() {
         counts = if args.common.quick { vec![1, 50] } else { vec![1, 250, 1000, 2000, 4000] };
     }
-    let muster = args.common.muster()?;
-    let job = MpiJob::new("pi", Install::OpenMpi4, 1)?;
-    let lab = Lab::new()?;
-    let worker = lab.add(job.worker(0))?;
-    let server = worker.boot(Cmd::new(muster.as_str()).arg("worker"))?;
-    server.wait_for_line("READY", LIMIT)?;
-    let files = counts.iter().map(|count| crowd(*count));
-    let mpirun = FileSpec::new("/etc/bench/mpirun", MPIRUN).mode(0o755);
-    let launcher = lab.boot_idle([job.launcher().file(mpirun).files(files)])?.remove(0);
-    route(&worker, &["local", NETWORK, "dev", "lo"])?;
-    route(&launcher, &[NETWORK, "via", &worker.address().to_string()])?;
+    let crowd = Crowd::up(&args.common, &counts)?;
 
     let mut text = String::new();
     writeln!(text, "| workers | s | launcher's CPU s | CPU ms a worker | launcher's memory, MB |")?;
     writeln!(text, "|---|---|---|---|---|")?;
     let (mut cpus, mut memories) = (Vec::new(), Vec::new());
     for count in counts {
-        let line =
-            format!("exec $MUSTER launch --hostfile {} -- /etc/bench/mpirun", hostfile(count));
-        let cmd = Cmd::new(own_path()).args(["at-once", "--", "sh", "-c", &line]);
-        let cmd = cmd.env("MUSTER", muster.as_str());
-        let mut turns = Vec::new();
-        for _ in 0..args.common.rounds(3).count {
-            let output = launcher.run(cmd.clone(), LIMIT)?;
-            let ready = format!("{count}/{count} workers ready");
-            if !output.stderr.contains(&ready) {
-                return Err(format!("not {ready}: {output:?}").into());
-            }
-            let used = used(&output.stderr).ok_or("nothing was told of its costs")?;
-            eprintln!("{count} workers: {used:?}");
-            turns.push(used);
-        }
+        let turns = 0..args.common.rounds(3).count;
+        let turns = turns.map(|_| crowd.turn(count)).collect::<Result<Vec<_>>>()?;
         let wall = median(turns.iter().map(|used| used.wall).collect());
         let cpu = median(turns.iter().map(|used| used.cpu).collect());
         let memory = median(turns.iter().map(|used| used.memory).collect()) / 1e6;

@@ -10,6 +10,9 @@ use crate::launch::{self, Way};
 use crate::measure::median;
 use crate::{Common, Result, connect, record, whole_way};
 
+mod family;
+mod memory;
+mod perf;
 mod samples;
 mod start;
 
@@ -23,7 +26,7 @@ pub(crate) struct Args {
     /// Whose
     #[arg(value_enum)]
     what: What,
-    /// Hosts of launch and connect [default: 32 and 64]
+    /// Hosts of launch and connect, workers of memory [default: 32, 64 and 250]
     #[arg(long)]
     hosts: Option<usize>,
     /// Only these MPIs of launch, by the names of their installs
@@ -40,6 +43,8 @@ enum What {
     Connect,
     /// By process and by function, of lines on their whole way beside MPICH's own tags
     WholeWay,
+    /// Memory that a launcher has allocated for each worker, by size and by who allocates it
+    Memory,
     /// Page faults, system calls and instructions of programs that end at once
     Start,
 }
@@ -59,6 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Launch => ("profile-launch", launches),
         What::Connect => ("profile-connect", connects),
         What::WholeWay => ("profile-whole-way", lines),
+        What::Memory => ("profile-memory", memory::measure),
         What::Start => ("profile-start", start::measure),
     };
     record::claim(&args.common, name, || table(args))
