@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab::dns::{Dns, RecordType};
+use lab::dns::{Dns, Query, RecordType};
 use lab::{Cmd, Host, Install, KeyKind, KeyPair, Lab, MpiJob, Output, Proc, Signal};
 use muster_tests::{Cluster, LONG, over_sshd, ranks_by_host, run_muster};
 
@@ -109,10 +109,10 @@ fn a_worker_that_moves_after_it_was_ready_is_found_at_its_new_address() {
 /// Runs a launch that must give up on the second of two workers.
 fn gives_up(scene: &Scene, code: i32, words: &[&str]) {
     come_up(&scene.workers[0]);
-    let command = run_muster(["launch", "--wait-timeout", "3s", "--", "true"]);
+    let command = run_muster(["launch", "--wait-timeout", "5s", "--", "true"]);
     let output = scene.launcher.run(command, LONG).unwrap();
     assert_eq!(output.code(), code, "{output:?}");
-    assert!(output.elapsed < Duration::from_secs(10), "{output:?}");
+    assert!(output.elapsed < LONG / 3, "{output:?}");
     for words in words.iter().chain(&["1/2 ready", "hint: ", "pi-worker-1"]) {
         assert!(output.stderr.contains(words), "{words:?} in {}", output.stderr);
     }
@@ -190,14 +190,15 @@ fn sigterm_ends_the_wait_at_once() {
     let launch = scene.launcher.spawn(run_muster(["launch", "--", "true"])).unwrap();
     launch.wait_for_line("0/2 workers ready", LONG).unwrap();
     launch.signal(Signal::SIGTERM);
-    let status = launch.wait(Duration::from_secs(2)).unwrap();
+    let status = launch.wait(Duration::from_secs(10)).unwrap();
     assert_eq!(lab::code(status), 143, "{}", launch.tail());
 }
 
-/// What was asked, a line each.
-fn asked(dns: &Dns, from: &Host) -> Vec<String> {
+/// What was asked before this moment, a line each.
+fn asked(dns: &Dns, from: &Host, before: Instant) -> Vec<String> {
     let from = IpAddr::from(from.address());
-    let queries = dns.queries().into_iter().filter(|query| query.from == from);
+    let is_theirs = |query: &Query| query.from == from && query.when < before;
+    let queries = dns.queries().into_iter().filter(is_theirs);
     queries.map(|query| format!("{} {}", query.name, query.kind)).collect()
 }
 
@@ -210,7 +211,7 @@ fn asked_by_wait(lab: &Lab, launcher: &Host) -> (usize, Vec<String>) {
     lab.dns().clear_queries();
     let output = launcher.run(run_muster(["wait"]), LONG).unwrap();
     assert!(output.success(), "{output:?}");
-    let asked: BTreeSet<String> = asked(lab.dns(), launcher).into_iter().collect();
+    let asked: BTreeSet<String> = asked(lab.dns(), launcher, Instant::now()).into_iter().collect();
     let (pointers, rest): (Vec<_>, Vec<_>) =
         asked.into_iter().partition(|question| question.ends_with(" PTR"));
     (pointers.len(), rest)
@@ -221,9 +222,9 @@ fn dns_is_asked_for_the_service_alone_where_workers_say_who_they_are() {
     let cluster = Cluster::start(&MpiJob::new("pi", Install::OpenMpi4, 8).unwrap());
     let (pointers, rest) = asked_by_wait(&cluster.lab, &cluster.launcher);
     assert_eq!(rest, ["pi.default.svc.cluster.local A"]);
-    // One to prove the Service, one for the launcher, which is behind it too; and a busy machine may be
-    // late for a second with a hello or two.
-    assert!((1..=4).contains(&pointers), "{pointers} of 9");
+    // One to prove the Service, one for the launcher, which is behind it too, and one for each worker whose
+    // hello took a second on a busy machine; there are nine addresses.
+    assert!((1..9).contains(&pointers), "{pointers} of 9");
 }
 
 #[test]
@@ -259,10 +260,20 @@ fn visitors(host: &Host) -> usize {
     tables.lines().filter(is_visitor).count()
 }
 
-fn wait_for_visitors(host: &Host, number: usize) {
+/// How often others have connected to it so far: PassiveOpens, the seventh word of the second of two lines.
+fn visits(host: &Host) -> usize {
+    let visits = "awk '$1 == \"Tcp:\" && ++n == 2 { print $7 }' /proc/net/snmp";
+    host.run(Cmd::sh(visits), LONG).unwrap().stdout.trim().parse().unwrap()
+}
+
+fn wait_until_visited_and_left(host: &Host) {
     let deadline = Instant::now() + LONG;
-    while visitors(host) != number {
-        assert!(Instant::now() < deadline, "{} visitors, not {number}", visitors(host));
+    loop {
+        let seen = (visits(host), visitors(host));
+        if seen.0 > 0 && seen.1 == 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "(visits, visitors): {seen:?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -275,9 +286,9 @@ fn a_pod_of_the_service_that_is_not_of_the_job_is_left_again() {
     let stranger = scene.lab.add_all([spec]).unwrap().remove(0);
     come_up(&stranger);
     come_up(&scene.workers[0]);
+    assert_eq!(visits(&stranger), 0);
     let launch = scene.launcher.spawn(ranks_hello()).unwrap();
-    wait_for_visitors(&stranger, 1);
-    wait_for_visitors(&stranger, 0);
+    wait_until_visited_and_left(&stranger);
     launch.wait_for_line("1/2 workers ready; pi-worker-1: no DNS record yet", LONG).unwrap();
     come_up(&scene.workers[1]);
     assert_job_ran(&launch.output(LONG).unwrap(), 2);
@@ -292,13 +303,15 @@ fn names_that_come_late_are_found_past_a_cache_that_keeps_their_absence() {
     dns.cache_negative(Some(LONG * 10));
     dns.cache_positive(Some(Duration::from_secs(2)));
     dns.clear_queries();
+    // A name of a worker is asked for once it has been missing for 30 s, which this may take on a busy machine.
+    let too_early = Instant::now() + Duration::from_secs(30);
     let wait = scene.launcher.spawn(run_muster(["wait"])).unwrap();
     for (index, worker) in scene.workers.iter().enumerate() {
         wait.wait_for_line(&format!("{index}/4 workers ready"), LONG).unwrap();
         come_up(worker);
     }
     assert!(wait.output(LONG).unwrap().success(), "{}", wait.tail());
-    assert_eq!(for_workers(&asked(dns, &scene.launcher)), [""; 0]);
+    assert_eq!(for_workers(&asked(dns, &scene.launcher, too_early)), [""; 0]);
 }
 
 #[test]

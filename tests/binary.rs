@@ -5,8 +5,9 @@
 use lab::{Cmd, Host, HostSpec, Lab, Output};
 use muster_tests::{LONG, muster};
 
-/// The most that a release may weigh, and what builds for work in between may.
-const RELEASE: usize = 10_000_000;
+/// The most that a release may weigh, a little above what it does, so that a heavy crate is seen when it comes; and
+/// what builds for work in between may.
+const RELEASE: usize = 8_500_000;
 const OTHER: usize = 40_000_000;
 
 const SUBCOMMANDS: [&str; 11] = [

@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lab::openssh::CLIENT;
+use lab::openssh::{agent, mpirun};
 use lab::{Cmd, FileSpec, Host, HostSpec, Install, LabError, MpiJob, Resource, Signal};
 use muster_tests::{Cluster, LONG, ranks_by_host, run_muster};
 
@@ -52,28 +52,14 @@ fn failure(cluster: &Cluster, command: Cmd) -> Option<String> {
     failed
 }
 
-fn agent(spec: HostSpec) -> HostSpec {
-    let agent = format!("#!/bin/sh\nexec /usr/bin/ssh {} -p 2222 \"$@\"\n", CLIENT.join(" "));
-    spec.openssh().file(FileSpec::new("/usr/local/bin/agent", agent.as_str()).mode(0o755))
-}
-
 /// The MPI alone, over OpenSSH's client, as images have it.
 fn by_itself(install: Install) -> Cmd {
-    let mpirun = Cmd::new("mpirun")
-        .env("OMPI_MCA_plm_rsh_agent", "/usr/local/bin/agent")
-        .env("PRTE_MCA_plm_ssh_agent", "/usr/local/bin/agent")
-        .env("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")
-        .env("PRTE_MCA_hwloc_default_binding_policy", "none")
-        .env("HYDRA_LAUNCHER_EXEC", "/usr/local/bin/agent")
-        .env("HYDRA_IFACE", "eth0")
-        .env("I_MPI_HYDRA_BOOTSTRAP_EXEC", "/usr/local/bin/agent")
-        .env("I_MPI_HYDRA_IFACE", "eth0");
-    mpirun.args(["-n", "4", &program(install), "hello"])
+    mpirun(install).args(["-n", "4", &program(install), "hello"])
 }
 
 /// muster's launch ends well. Where the MPI by itself does not, one with `--fabric none` does not either.
 fn a_decoy(install: Install, fails_by_itself: bool) {
-    let cluster = cluster(install, agent);
+    let cluster = cluster(install, |spec| spec.openssh().file(agent(2222)));
     let launch = |words: &[&str]| {
         run_muster(["launch"]).args(words.iter().copied()).args(["--", &program(install), "hello"])
     };

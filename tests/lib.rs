@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lab::openssh::Sshd;
-use lab::{Cmd, Host, HostSpec, KeyKind, KeyPair, Lab, LabError, MpiJob, Output, Proc};
+use lab::{
+    Cmd, Host, HostSpec, KeyKind, KeyPair, Lab, LabError, MpiJob, Output, Proc, ProcessInfo,
+};
 
 /// Longer than any of these steps takes on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -151,6 +153,12 @@ pub fn ranks_by_host(stdout: &str, size: usize) -> BTreeMap<String, Vec<usize>> 
     all.sort_unstable();
     assert_eq!(all, (0..size).collect::<Vec<_>>(), "each rank once:\n{stdout}");
     hosts
+}
+
+/// Whether these processes of a host are its own, PID 1 and the worker below it, and none is a job's.
+#[must_use]
+pub fn nothing_of_a_job(found: &[ProcessInfo]) -> bool {
+    found.iter().all(|info| info.pid == 1 || info.cmdline.ends_with("muster worker"))
 }
 
 /// A worker that nobody has launched anything on, and a host with OpenSSH from which to reach it.

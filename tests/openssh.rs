@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use lab::openssh::{CLIENT, Sshd};
+use lab::openssh::{CLIENT, Sshd, agent, mpirun};
 use lab::{Cmd, FileSpec, Host, HostSpec, Install, KeyKind, KeyPair, Lab, MpiJob, Signal};
 use muster_tests::{Cluster, LONG, Pair, muster, over_sshd, run_muster};
 
@@ -404,16 +404,9 @@ fn mpich_launches_over_plain_sshd() {
 /// The operator's own launcher: mpirun and OpenSSH's ssh, only the workers have changed.
 fn stock_mpirun_reaches_muster_workers(install: Install) {
     let job = MpiJob::new("pi", install, 2).unwrap().slots(2);
-    let agent = format!("#!/bin/sh\nexec /usr/bin/ssh {} -p 2222 \"$@\"\n", CLIENT.join(" "));
-    let cluster = Cluster::start_with(&job, |spec| {
-        spec.openssh().file(FileSpec::new("/usr/local/bin/agent", agent.as_str()).mode(0o755))
-    });
+    let cluster = Cluster::start_with(&job, |spec| spec.openssh().file(agent(2222)));
     let program = install.program("ranks").display().to_string();
-    let mpirun = Cmd::new("mpirun")
-        .env("OMPI_MCA_plm_rsh_agent", "/usr/local/bin/agent")
-        .env("HYDRA_LAUNCHER_EXEC", "/usr/local/bin/agent")
-        .env("HYDRA_IFACE", "eth0")
-        .args(["-n", "4", &program, "hello"]);
+    let mpirun = mpirun(install).args(["-n", "4", &program, "hello"]);
     let output = cluster.launcher.run(mpirun, LONG).unwrap();
     assert!(output.success(), "{output:?}");
     for host in ["pi-worker-0", "pi-worker-1"] {

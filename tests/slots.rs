@@ -283,7 +283,7 @@ fn all_hosts_are_shown_side_by_side_and_the_odd_one_is_marked() {
     let odd: Vec<&Value> = page["odd"].as_array().unwrap().iter().map(|odd| &odd["fact"]).collect();
     assert_eq!(odd, ["shm", "gpus", "mpi"]);
 
-    let short = all(&["--hosts", "pi-worker-9.pi", "--wait-timeout", "1s"]);
+    let short = all(&["--hosts", "pi-worker-9.pi", "--wait-timeout", "5s"]);
     assert_eq!(short.code(), 170, "{short:?}");
     for words in [&["--format", "prometheus"][..], &["--watch", "1s"]] {
         let refused = all(words);

@@ -6,8 +6,11 @@
 use std::time::Duration;
 
 use lab::{Cmd, FileSpec, Install, MpiJob, Output, Proc, Signal};
-use muster_tests::{Cluster, LONG, muster};
+use muster_tests::{Cluster, LONG, muster, nothing_of_a_job};
 use serde_json::Value;
+
+/// Within this nothing of the job may be left; how soon it really is gone is measured in `benches`.
+const SOON: Duration = Duration::from_secs(10);
 
 /// Six ranks on three workers; the second one may use 600 MB of memory and has 64 MB of /dev/shm.
 struct Scene {
@@ -82,10 +85,7 @@ impl Scene {
         let message = self.cluster.launcher.run(Cmd::sh("cat /tmp/message"), LONG).unwrap();
         assert!(message.stdout.starts_with(&head), "{story}: {message:?}");
         for host in self.cluster.workers.iter().filter(|host| host.is_up()) {
-            let ours = |all: &[lab::ProcessInfo]| {
-                !all.iter().any(|info| info.pid != 1 && !info.cmdline.ends_with("muster worker"))
-            };
-            let gone = host.wait_for_processes("nothing of the job", Duration::from_secs(2), ours);
+            let gone = host.wait_for_processes("nothing of the job", SOON, nothing_of_a_job);
             gone.unwrap_or_else(|error| panic!("{story}: {error}"));
         }
         output
@@ -162,9 +162,14 @@ fn ranks_fail(install: Install) {
     scene.ends("kill -9 of a rank", &launch, &rank("app-error", 80, 5, words));
 
     // 200 ms apart on different hosts, the later one reported by a shorter way or not.
-    let script = "r=${OMPI_COMM_WORLD_RANK:-$PMI_RANK}; case $r in \
-                  1) sleep 1; exit 4;; 4) sleep 1.2; exit 5;; *) sleep 600;; esac";
-    let launch = scene.launch_words(&[], &["sh", "-c", script]);
+    let gone = scene.cluster.lab.shared_dir().join("gone").display().to_string();
+    let script = format!(
+        "r=${{OMPI_COMM_WORLD_RANK:-$PMI_RANK}}; case $r in \
+         1) sleep 1; touch {gone}; exit 4;; \
+         4) until [ -e {gone} ]; do sleep 0.05; done; sleep 0.2; exit 5;; \
+         *) sleep 600;; esac"
+    );
+    let launch = scene.launch_words(&[], &["sh", "-c", &script]);
     let words = &["exit code 4"][..];
     scene.ends("two fail", &launch, &rank("app-error", 4, 1, words));
 

@@ -58,15 +58,16 @@ pub(crate) fn measure(args: &Args) -> Result<String> {
     let mut text = String::new();
     writeln!(
         text,
-        "| who waits | resident KiB | its share | private | wake-ups / min | CPU ms / min | CPU s / day |"
+        "| who waits | resident KiB | of it files | its share | private | wake-ups / min | CPU ms / min | CPU s / day |"
     )?;
-    writeln!(text, "|---|---|---|---|---|---|---|")?;
+    writeln!(text, "|---|---|---|---|---|---|---|---|")?;
     let mut row = |name: &str, cost: Cost| {
         let count = cost.processes as u64;
         writeln!(
             text,
-            "| {name} ({count}) | {} | {} | {} | {:.1} | {:.2} | {:.1} |",
+            "| {name} ({count}) | {} | {} | {} | {} | {:.1} | {:.2} | {:.1} |",
             cost.resident,
+            cost.files,
             cost.share,
             cost.private,
             cost.wakeups,

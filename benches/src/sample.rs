@@ -17,6 +17,8 @@ pub(crate) struct Cost {
     pub(crate) processes: usize,
     /// KiB, shared pages counted in each.
     pub(crate) resident: u64,
+    /// KiB of that which are pages of files: the program's own, which all its processes share.
+    pub(crate) files: u64,
     /// KiB, shared pages divided among those who share them.
     pub(crate) share: u64,
     /// KiB that would be free without it.
@@ -58,7 +60,9 @@ pub(crate) fn costs(
         let mut cost = Cost { processes: pids.len(), ..Cost::default() };
         for pid in pids {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-            cost.resident += kib(&text, "Rss:");
+            let resident = kib(&text, "Rss:");
+            cost.resident += resident;
+            cost.files += resident.saturating_sub(kib(&text, "Anonymous:"));
             cost.share += kib(&text, "Pss:");
             cost.private += kib(&text, "Private_Clean:") + kib(&text, "Private_Dirty:");
         }

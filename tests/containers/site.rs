@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use lab::{HostSpec, Install, Lab, LabError, MpiJob, Pod, PodCommand, Pods};
-use muster_tests::{LONG, muster};
+use muster_tests::{LONG, muster, nothing_of_a_job};
 
 /// A job of four workers and its launcher, all to run as containers; the workers do so already.
 pub(crate) struct Site {
@@ -151,10 +151,7 @@ impl Site {
     /// Nothing of the job is left on these workers.
     pub(crate) fn left_nothing(&self, workers: &[Pod]) {
         for worker in workers {
-            let ours = |all: &[lab::ProcessInfo]| {
-                !all.iter().any(|info| info.pid != 1 && !info.cmdline.ends_with("muster worker"))
-            };
-            let gone = worker.wait_for_processes("nothing of the job", LONG, ours);
+            let gone = worker.wait_for_processes("nothing of the job", LONG, nothing_of_a_job);
             gone.unwrap_or_else(|error| panic!("{error}"));
         }
     }

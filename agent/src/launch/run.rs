@@ -217,7 +217,7 @@ pub async fn run(
                     match state {
                         State::Running => {
                             journal.reached("all_ranks");
-                            resident::drop_startup_code();
+                            resident::drop_startup_pages();
                         }
                         State::Failing => witness.failing(Micros::from(SystemTime::now())),
                         State::Queued | State::Waiting | State::Launching | State::Ended => {}

@@ -193,7 +193,7 @@ fn begin_work(parent: Pid, together: bool) -> Result<(), GuardError> {
 
 /// Forwards signals and reaps, until the working process has ended.
 fn watch(signals: &SignalFd, child: Pid, together: bool) -> WaitStatus {
-    super::resident::drop_startup_code();
+    super::resident::drop_startup_pages();
     let leader = unistd::getsid(None) == Ok(unistd::getpid());
     loop {
         match signals.read_signal() {

@@ -125,7 +125,7 @@ pub fn run(
     env: &Environment,
 ) -> Result<Finished, Failure> {
     // What read the flags counts no more.
-    resident::drop_startup_code();
+    resident::drop_startup_pages();
     let identity = identity::find(env, settings.job.as_deref(), &hostname());
     if identity.is_none() {
         say("warning: no rank in the environment (of Open MPI, MPICH, Intel MPI, MVAPICH2, PALS, \
@@ -156,7 +156,7 @@ pub fn run(
     let shown = hello.shown || lines.is_some();
     let mut outlet =
         Outlet::new(tagger, Ways { reports, lines, shown, quiet: settings.quiet, files });
-    resident::drop_startup_code();
+    resident::drop_startup_pages();
     let exit = pump::run(program, &signals, &mut outlet, |exit, outlet| {
         let mut ended = ended(exit, env);
         if ended.failed_by_itself() {

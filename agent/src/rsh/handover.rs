@@ -79,7 +79,7 @@ fn converse(
     if !silent {
         end_input(stream);
     }
-    resident::drop_startup_code();
+    resident::drop_startup_pages();
     loop {
         if silent && answers.buffer().is_empty() {
             silent = await_input(stream)?;

@@ -58,7 +58,7 @@ pub async fn watch<T>(
         let longer = (pause * 2).min(LOOKS.1);
         if pause < longer && longer == LOOKS.1 {
             // The start is over, and what it needed is not needed any more.
-            resident::drop_startup_code();
+            resident::drop_startup_pages();
         }
         pause = longer;
         next = Instant::now() + pause;

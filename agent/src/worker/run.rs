@@ -66,7 +66,7 @@ pub async fn run(config: Config, guarded: Guarded) -> Result<Class, Failure> {
     let looking = Arc::clone(&worker);
     tokio::spawn(async move {
         looking.devices(FRESH).await;
-        resident::drop_startup_code();
+        resident::drop_startup_pages();
     });
     let mut accepting = JoinSet::new();
     for listener in listeners {

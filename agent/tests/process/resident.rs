@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use muster::process::resident::drop_startup_code;
+use muster::process::resident::drop_startup_pages;
 
 use crate::harness::Case;
 
@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[("resident_code_of_the_start_is_dropped", dr
 
 fn dropped() {
     let before = resident();
-    drop_startup_code();
+    drop_startup_pages();
     // What is run now comes back at once, with its neighbours.
     let after = resident();
     assert!(after < before, "{after} kB of {before} kB");

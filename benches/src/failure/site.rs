@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::openssh::{CLIENT, Sshd};
-use lab::{Cmd, FileSpec, Host, HostSpec, Install, Lab, MpiJob, Proc, ProcessInfo, Signal, each};
+use lab::openssh::{Sshd, agent, mpirun};
+use lab::{Cmd, Host, HostSpec, Install, Lab, MpiJob, Proc, ProcessInfo, Signal, each};
 use nix::unistd::Pid;
 
 use super::watch::Watched;
@@ -26,8 +26,6 @@ const START: Duration = Duration::from_secs(60);
 const GONE: Duration = Duration::from_secs(2);
 /// How often to look whether something is left, and how long to let the killed ones die.
 const LOOK: Duration = Duration::from_millis(20);
-
-const AGENT: &str = "/usr/local/bin/agent";
 
 /// How the job is launched.
 #[derive(Debug)]
@@ -69,10 +67,9 @@ impl Site {
         install.check()?;
         let job = MpiJob::new("pi", install, HOSTS)?;
         let lab = Lab::new()?;
-        let script = format!("#!/bin/sh\nexec /usr/bin/ssh {} \"$@\"\n", CLIENT.join(" "));
         let dress = |spec: HostSpec| match way {
             Way::Muster { .. } => spec,
-            Way::OpenSsh => spec.openssh().file(FileSpec::new(AGENT, script.as_str()).mode(0o755)),
+            Way::OpenSsh => spec.openssh().file(agent(22)),
         };
         let limited = |(index, spec)| if index == VICTIM { limit(spec) } else { spec };
         let specs: Vec<_> = job.all_workers().into_iter().enumerate().map(limited).collect();
@@ -205,22 +202,4 @@ impl Site {
 
 fn limit(spec: HostSpec) -> HostSpec {
     spec.memory(MEMORY)
-}
-
-/// mpirun with OpenSSH as its agent, as an image of an MPI job sets it up.
-fn mpirun(install: Install) -> Cmd {
-    let command = Cmd::new("mpirun");
-    match install {
-        Install::OpenMpi4 => command.env("OMPI_MCA_plm_rsh_agent", AGENT),
-        Install::OpenMpi5 => command
-            .env("PRTE_MCA_plm_ssh_agent", AGENT)
-            .env("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")
-            .args(["--bind-to", "none"]),
-        Install::Mpich4 | Install::Mpich5 => {
-            command.env("HYDRA_LAUNCHER_EXEC", AGENT).env("HYDRA_IFACE", "eth0")
-        }
-        Install::IntelMpi => {
-            command.env("I_MPI_HYDRA_BOOTSTRAP_EXEC", AGENT).env("I_MPI_HYDRA_IFACE", "eth0")
-        }
-    }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::command::Cmd;
 use crate::error::{LabError, Result};
 use crate::host::Host;
+use crate::mpi::Install;
 use crate::process::Proc;
+use crate::spec::FileSpec;
 
 /// How long sshd may take to listen.
 const START: Duration = Duration::from_secs(20);
@@ -23,6 +25,34 @@ pub const CLIENT: [&str; 8] = [
     "-o",
     "LogLevel=ERROR",
 ];
+
+/// Where a host has [`agent`].
+const AGENT: &str = "/usr/local/bin/agent";
+
+/// The remote shell of [`mpirun`], for hosts whose servers listen on this port; it needs [`crate::HostSpec::openssh`].
+pub fn agent(port: u16) -> FileSpec {
+    let options = CLIENT.join(" ");
+    let script = format!("#!/bin/sh\nexec /usr/bin/ssh {options} -p {port} \"$@\"\n");
+    FileSpec::new(AGENT, script).mode(0o755)
+}
+
+/// mpirun with [`agent`] as its remote shell, as an image of an MPI job sets it up.
+pub fn mpirun(install: Install) -> Cmd {
+    let command = Cmd::new("mpirun");
+    match install {
+        Install::OpenMpi4 => command.env("OMPI_MCA_plm_rsh_agent", AGENT),
+        Install::OpenMpi5 => command
+            .env("PRTE_MCA_plm_ssh_agent", AGENT)
+            .env("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")
+            .args(["--bind-to", "none"]),
+        Install::Mpich4 | Install::Mpich5 => {
+            command.env("HYDRA_LAUNCHER_EXEC", AGENT).env("HYDRA_IFACE", "eth0")
+        }
+        Install::IntelMpi => {
+            command.env("I_MPI_HYDRA_BOOTSTRAP_EXEC", AGENT).env("I_MPI_HYDRA_IFACE", "eth0")
+        }
+    }
+}
 
 /// An sshd to be started: `Sshd::new()` is on port 22 with the files of /root/.ssh.
 #[derive(Debug, Clone)]

@@ -250,8 +250,9 @@ impl Proc {
         self.pid
     }
 
-    /// The file that receives this stream, until the lab ends.
+    /// The file that receives this stream, until the lab ends; what was written before this call is in it.
     pub fn log(&self, stream: Stream) -> PathBuf {
+        self.pipes.catch_up();
         stream.file(&self.files)
     }
 
@@ -338,7 +339,6 @@ impl Proc {
 
     /// All of a stream so far, lossily decoded.
     pub fn written(&self, stream: Stream) -> String {
-        self.pipes.catch_up();
         String::from_utf8_lossy(&std::fs::read(self.log(stream)).unwrap_or_default()).into_owned()
     }
 
@@ -419,6 +419,7 @@ impl Proc {
 
     /// The end of both streams, for messages.
     pub fn tail(&self) -> String {
+        self.pipes.catch_up();
         let part = |stream: Stream| stream::tail(&self.files, stream);
         format!("--- stdout\n{}--- stderr\n{}", part(Stream::Stdout), part(Stream::Stderr))
     }

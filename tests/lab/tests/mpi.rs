@@ -6,20 +6,17 @@
 
 use std::time::Duration;
 
-use lab::openssh::{CLIENT, Sshd};
-use lab::{Cmd, FileSpec, Host, Install, Lab, MpiJob};
+use lab::openssh::{Sshd, agent, mpirun};
+use lab::{Host, HostSpec, Install, Lab, MpiJob};
 
 const LONG: Duration = Duration::from_secs(60);
-const AGENT: &str = "/usr/local/bin/agent";
 
 /// Launcher and workers with sshd on each worker, names published.
 fn job(lab: &Lab, install: Install, workers: usize) -> (MpiJob, Host) {
     install.check().unwrap();
     let job = MpiJob::new("pi", install, workers).unwrap().slots(2);
-    let agent = format!("#!/bin/sh\nexec /usr/bin/ssh {} \"$@\"\n", CLIENT.join(" "));
-    let agent =
-        |spec: lab::HostSpec| spec.openssh().file(FileSpec::new(AGENT, agent.as_str()).mode(0o755));
-    let specs = job.all_workers().into_iter().chain([job.launcher()]).map(agent);
+    let with_agent = |spec: HostSpec| spec.openssh().file(agent(22));
+    let specs = job.all_workers().into_iter().chain([job.launcher()]).map(with_agent);
     let mut hosts = lab.boot_idle(specs).unwrap();
     lab::each(&hosts, |host| {
         host.publish()?;
@@ -27,23 +24,6 @@ fn job(lab: &Lab, install: Install, workers: usize) -> (MpiJob, Host) {
     })
     .unwrap();
     (job, hosts.pop().unwrap())
-}
-
-fn mpirun(install: Install) -> Cmd {
-    let cmd = Cmd::new("mpirun");
-    match install {
-        Install::OpenMpi4 => cmd.env("OMPI_MCA_plm_rsh_agent", AGENT),
-        Install::OpenMpi5 => cmd
-            .env("PRTE_MCA_plm_ssh_agent", AGENT)
-            .env("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")
-            .args(["--bind-to", "none"]),
-        Install::Mpich4 | Install::Mpich5 => {
-            cmd.env("HYDRA_LAUNCHER_EXEC", AGENT).env("HYDRA_IFACE", "eth0")
-        }
-        Install::IntelMpi => {
-            cmd.env("I_MPI_HYDRA_BOOTSTRAP_EXEC", AGENT).env("I_MPI_HYDRA_IFACE", "eth0")
-        }
-    }
 }
 
 fn four_hosts_run_pi(install: Install) {
