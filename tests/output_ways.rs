@@ -112,6 +112,19 @@ fn files_hold_every_byte_and_the_launcher_shows_whom_it_was_asked_for() {
     }
 }
 
+#[test]
+fn of_a_progress_bar_longer_than_any_line_the_last_state_is_shown() {
+    let cluster = cluster(Install::OpenMpi4);
+    let dots = ".".repeat(70);
+    let script = format!(
+        "{RANK} [ $r = 3 ] || exit 0; i=0; while [ $i -lt 3000 ]; do \
+         printf 'step %05d {dots}\\r' $i; i=$((i+1)); done; echo; echo done"
+    );
+    let output = cluster.launcher.run(launch(&["--tag=short"], &script), LONG).unwrap();
+    let lines = [format!("[3] step 02999 {dots}"), "[3] done".into()];
+    assert_eq!(output.stdout.lines().collect::<Vec<_>>(), lines, "{output:?}");
+}
+
 /// What `sha256sum` says of these bytes.
 fn sum(bytes: &[u8]) -> String {
     let mut command = Command::new("sha256sum");

@@ -172,6 +172,21 @@ async fn a_failure_is_told_though_nobody_reads() {
 }
 
 #[tokio::test]
+async fn a_failure_is_told_though_stderr_is_stuck() {
+    // As much as anybody takes, until nobody takes any more.
+    let fill = "seq 1 60000 | dd of=/dev/fd/3 oflag=nonblock bs=4k 3>&2 2>/dev/null";
+    let script = format!("for i in 1 2 3 4 5; do {fill}; sleep 0.1; done; exit 3");
+    let (mut desk, mut child) = Desk::lent(1, &script).await;
+    go(&mut child);
+    let Some(Report::Ended(_, Some(ended))) = desk.ended().await else { panic!() };
+    assert_eq!(ended.status.shell_code(), 3);
+    let shown = desk.all().await;
+    assert!(shown.err.len() > 100 * 1024, "{}", shown.err.len());
+    let last = ended.stderr.as_bytes();
+    assert!(last.len() > 50 && shown.err.ends_with(last), "{:?}", ended.stderr);
+}
+
+#[tokio::test]
 async fn a_reader_that_does_not_read_holds_the_program_up() {
     let (mut desk, mut child) = Desk::lent(1, "seq 1 400000").await;
     go(&mut child);
@@ -195,7 +210,8 @@ async fn what_was_written_before_the_wrapper_was_killed_arrives() {
 
 #[tokio::test]
 async fn children_that_are_left_are_heard_for_a_while_and_hold_nobody_up() {
-    let script = "{ sleep 0.2; echo late; exec sleep 20; } & echo now";
+    let script =
+        "{ while kill -0 $$ 2>/dev/null; do :; done; echo late; exec sleep 20; } & echo now";
     let (mut desk, mut child) = Desk::lent(64, script).await;
     go(&mut child);
     let shown = timeout(Duration::from_secs(10), desk.all()).await.unwrap();

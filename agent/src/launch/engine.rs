@@ -164,6 +164,7 @@ impl Engine {
     ) -> Result<Option<Ended>, String> {
         env.push((MUSTER_RANK_SOCKET.to_owned(), self.rank_socket.clone()));
         let child = shell::start(&self.reaper, command, &env, SESSION)
+            .await
             .map_err(|error| error.to_string())?;
         let Child { id, stdin, stdout, stderr, exit } = child;
         let (exited, after_exit) = watch::channel(false);

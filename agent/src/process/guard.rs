@@ -9,13 +9,14 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{self, SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -33,6 +34,9 @@ const PROC: &str = "/proc";
 
 /// What the working process may leave behind gets this long to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long its own last words may wait for a reader, milliseconds.
+const LAST_WORDS: u16 = 2_000;
 
 /// The signals that reach the working process through its parent.
 const FORWARDED: [Signal; 9] = [
@@ -268,10 +272,19 @@ fn finish(status: WaitStatus, scope: Scope) -> u8 {
     // SAFETY: a null status is allowed and touches no memory.
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
     if let Some(line) = obituary(status, ended.as_ref().ok()) {
-        // Not eprintln!, which panics where nobody reads.
-        let _ = writeln!(io::stderr(), "muster: {line}");
+        say_in_time(&format!("muster: {line}\n"));
     }
     code(status)
+}
+
+/// Says it where stderr takes it within a moment: nothing else ends this process now, whose signals are blocked.
+fn say_in_time(line: &str) {
+    let mut stderr = io::stderr();
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut ready, LAST_WORDS) == Ok(1) {
+        // Not eprintln!, which panics where nobody reads. A pipe that is ready takes this much at once.
+        let _ = stderr.write_all(line.as_bytes());
+    }
 }
 
 /// What a reader of the log should know, if anything.

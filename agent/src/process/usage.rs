@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a process and the children that it waited for used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
     /// CPU time in the program, microseconds.
     pub user_us: u64,

@@ -157,6 +157,12 @@ impl Link {
         self.0.as_fd()
     }
 
+    /// Whether lines can be sent without waiting for the worker.
+    pub(super) fn has_room(&self) -> bool {
+        let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+        !matches!(poll(&mut ready, PollTimeout::ZERO), Ok(0))
+    }
+
     /// What the worker has said, without waiting for it.
     pub(super) fn hear(&self) -> Heard {
         let mut word = [0; HEADER];
@@ -187,8 +193,10 @@ impl Link {
             let left = until.saturating_duration_since(Instant::now());
             let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            if !matches!(poll(&mut ready, timeout), Ok(1)) {
-                return;
+            match poll(&mut ready, timeout) {
+                Ok(1) => {}
+                Err(Errno::EINTR) => continue,
+                Ok(_) | Err(_) => return,
             }
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match nix::sys::socket::send(self.0.as_raw_fd(), rest, flags) {

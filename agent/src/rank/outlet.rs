@@ -188,6 +188,11 @@ impl Outlet {
         self.reader == Reader::Worker
     }
 
+    /// Whether showing stderr would wait for a worker that reads stdout. Who waits there notices no end.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(&self.show, Show::Worker(link) if self.lent() && !link.has_room())
+    }
+
     /// Tells a worker that reads stdout that the program has ended.
     pub(super) fn finish(&mut self) {
         if self.lent() {

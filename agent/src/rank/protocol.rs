@@ -163,6 +163,7 @@ pub struct Ended {
     /// From start to end, microseconds.
     pub wall_us: u64,
     /// At what cost, the program's waited-for children included.
+    #[serde(default)]
     pub usage: Usage,
     /// The last lines of standard error: at most 50, and 32 KiB. Lossy.
     pub stderr: String,
@@ -369,6 +370,17 @@ mod tests {
         };
         let frame = report(Kind::End, &ended).unwrap();
         assert_eq!(read(&frame).unwrap(), Frame::End(Box::new(ended)));
+    }
+
+    #[test]
+    fn an_end_of_another_version_may_tell_less_of_its_cost() {
+        let ended = |usage: &str| {
+            let told = r#""time":9,"status":{"exited":3},"told":null,"wall_us":1,"stderr":"x""#;
+            serde_json::from_str::<Ended>(&format!("{{{told}{usage}}}")).unwrap()
+        };
+        assert_eq!(ended(r#","cpu_us":7,"max_rss_kib":8"#).usage, Usage::default());
+        let some = Usage { user_us: 7, ..Usage::default() };
+        assert_eq!(ended(r#","usage":{"user_us":7,"later":1}"#).usage, some);
     }
 
     #[test]

@@ -72,29 +72,63 @@ impl Source {
             Err(Errno::EINTR) => return Read::Some(0),
             Err(_) => return self.close(outlet),
         };
-        let time = Micros::from(SystemTime::now());
         outlet.keep(self.stream, self.splitter.filled(count));
+        match self.hand_on(outlet) {
+            Wanted::Yes => Read::Some(count),
+            Wanted::No => Read::Closed,
+        }
+    }
+
+    /// Shows the lines that have ended.
+    fn hand_on(&mut self, outlet: &mut Outlet) -> Wanted {
+        let time = Micros::from(SystemTime::now());
         let live = outlet.is_live(self.stream);
         let next = if live { Splitter::rest } else { Splitter::batch };
         while let Some(batch) = next(&mut self.splitter) {
             if outlet.show(self.stream, time, batch) == Wanted::No {
                 // The program's next write tells it, as it would without a wrapper.
                 self.pipe = None;
-                return Read::Closed;
+                return Wanted::No;
             }
         }
-        Read::Some(count)
+        Wanted::Yes
+    }
+
+    /// Bytes that are in the pipe now; none where it is closed.
+    fn held(&self) -> Option<usize> {
+        let mut held: libc::c_int = 0;
+        let pipe = self.pipe.as_ref()?;
+        // SAFETY: FIONREAD stores an int, and held is one.
+        let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut held) };
+        usize::try_from(held).ok().filter(|_| result == 0)
+    }
+
+    /// Reads what is in the pipe now, and keeps it without showing it, which may take time.
+    fn take(&mut self, outlet: &mut Outlet) -> Vec<u8> {
+        let mut bytes = vec![0; self.held().unwrap_or(0)];
+        let read = self.pipe.as_ref().map(|pipe| nix::unistd::read(pipe, &mut bytes));
+        bytes.truncate(read.and_then(Result::ok).unwrap_or(0));
+        outlet.keep(self.stream, &bytes);
+        bytes
+    }
+
+    /// Shows what was [taken](Self::take).
+    fn show(&mut self, mut bytes: &[u8], outlet: &mut Outlet) {
+        while !bytes.is_empty() {
+            let space = self.splitter.space();
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.splitter.filled(count);
+            bytes = &bytes[count..];
+            if self.hand_on(outlet) == Wanted::No {
+                return;
+            }
+        }
     }
 
     /// Reads what is in the pipe now, and perhaps more.
     fn drain(&mut self, outlet: &mut Outlet) {
-        let mut held: libc::c_int = 0;
-        let Some(pipe) = &self.pipe else { return };
-        // SAFETY: FIONREAD stores an int, and held is one.
-        if unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut held) } != 0 {
-            return;
-        }
-        let mut left = usize::try_from(held).unwrap_or(0);
+        let Some(mut left) = self.held() else { return };
         // One look more, for the end of file.
         while let Read::Some(count) = self.read(outlet) {
             if left == 0 {
@@ -151,12 +185,18 @@ pub(super) fn run(
             outlet.lend();
         }
     };
+    let mut taken = Vec::new();
+    if outlet.lent() {
+        // Nobody may be reading the lines, and a failure is told all the same.
+        let [_, err] = &mut sources;
+        taken = err.take(outlet);
+        ended(&exit, outlet);
+    }
     outlet.finish();
+    let [_, err] = &mut sources;
+    err.show(&taken, outlet);
     for source in &mut sources {
         source.drain(outlet);
-    }
-    if outlet.lent() {
-        ended(&exit, outlet);
     }
     linger(&mut sources, signals, outlet);
     wait_for_worker(signals, outlet);
@@ -214,7 +254,7 @@ fn read(sources: &mut [Source; 2], ready: [bool; 2], outlet: &mut Outlet) {
     for (source, ready) in sources.iter_mut().zip(ready) {
         // Where much is there, more is: a few reads spare the looks between them.
         for _ in 0..if ready { READS } else { 0 } {
-            if !matches!(source.read(outlet), Read::Some(READ)) {
+            if outlet.is_full() || !matches!(source.read(outlet), Read::Some(READ)) {
                 break;
             }
         }
@@ -223,8 +263,9 @@ fn read(sources: &mut [Source; 2], ready: [bool; 2], outlet: &mut Outlet) {
 
 /// Waits for a signal, for a word of the worker, or for something to read: which of them it is.
 fn wait(signals: &Signals, sources: &[Source], outlet: &Outlet, timeout: PollTimeout) -> [bool; 4] {
+    let full = outlet.is_full();
     let source = |index: usize| {
-        let source = sources.get(index).filter(|source| source.is_own(outlet))?;
+        let source = sources.get(index).filter(|source| source.is_own(outlet) && !full)?;
         source.pipe.as_ref().map(AsFd::as_fd)
     };
     let fds = [Some(signals.as_fd()), outlet.link(), source(0), source(1), Some(signals.queued())];
@@ -232,6 +273,9 @@ fn wait(signals: &Signals, sources: &[Source], outlet: &Outlet, timeout: PollTim
         Some(fd) => PollFd::new(fd, PollFlags::POLLIN),
         None => PollFd::new(signals.as_fd(), PollFlags::empty()),
     });
+    if let (Some(link), true) = (outlet.link(), full) {
+        entries[1] = PollFd::new(link, PollFlags::POLLIN | PollFlags::POLLOUT);
+    }
     // EINTR: the signal has rung the bell as well, which the next call tells.
     match poll(&mut entries, timeout) {
         Ok(_) => {

@@ -92,8 +92,12 @@ impl Pipe {
             return Some((self.searched + at + 1, End::Line));
         }
         self.searched = text.len();
-        let long = text.len() > self.rule.max_line;
-        long.then(|| (cut(text, self.rule.max_line), End::Cut))
+        let mut length = 0;
+        // All pieces at once: each frame moves what stays behind it.
+        while text.len() - length > self.rule.max_line {
+            length += cut(&text[length..], self.rule.max_line);
+        }
+        (length > 0).then_some((length, End::Cut))
     }
 
     fn take(&mut self, length: usize, end: End) -> Bytes {

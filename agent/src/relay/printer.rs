@@ -19,7 +19,7 @@ use super::states::States;
 use super::{Origin, Part, Piece, Source};
 use crate::output::clock::Micros;
 use crate::output::stream::{Hurry, Shared};
-use crate::output::tag::{Tagger, Tagging};
+use crate::output::tag::{Format, Style, Tagger, Tagging};
 use crate::output::tail::Tail;
 use crate::output::{Identity, Returns, Stream};
 use crate::process::interrupt::Interruptible;
@@ -235,7 +235,12 @@ impl<'a> Printing<'a> {
                         self.last_words.pop_front();
                     }
                 }
-                Print::Gone(origin) => self.ranks.retain(|(of, _), _| *of != origin),
+                Print::Gone(origin) => {
+                    let gone = self.ranks.extract_if(|(of, _), _| *of == origin);
+                    for (_, mut rank) in gone.collect::<Vec<_>>() {
+                        self.rest(&mut rank);
+                    }
+                }
                 Print::Raw(stream, bytes) => {
                     self.files[stream.index()].write(stream, &bytes, &mut self.hurry);
                     self.notice_a_lost_stdout();
@@ -291,7 +296,12 @@ impl<'a> Printing<'a> {
                 let file = &mut self.files[stream.index()];
                 let shown = match tagger.style().returns {
                     Returns::Keep => Some(batch),
-                    Returns::Collapse => states[stream.index()].pass(batch),
+                    Returns::Collapse => {
+                        let Style { format, max_line, .. } = tagger.style();
+                        // Of JSON, every byte can be had back.
+                        let longest = if *format == Format::Json { 0 } else { *max_line };
+                        states[stream.index()].pass(batch, longest)
+                    }
                 };
                 if tagger.style().plain() {
                     file.write(stream, batch.bytes, &mut self.hurry);

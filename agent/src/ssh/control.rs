@@ -250,6 +250,7 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::status::WaitStatus;
 
     #[test]
     fn messages_survive_any_cut() {
@@ -291,6 +292,18 @@ mod tests {
         new["devices"]["interfaces"] = serde_json::json!("later another form");
         let ToLauncher::Hello(hello) = serde_json::from_value(new).unwrap() else { panic!() };
         assert_eq!((hello.slots, hello.devices), (2, None));
+    }
+
+    #[test]
+    fn an_end_that_a_worker_without_usage_tells_is_read() {
+        let old = r#"{"type":"rank-ended","source":4,"ended":{"time":9,"status":{"exited":3},"told":null,
+            "wall_us":1,"cpu_us":7,"max_rss_kib":8,"stderr":"x"}}"#;
+        let ToLauncher::RankEnded { source, ended: Some(ended) } =
+            serde_json::from_str(old).unwrap()
+        else {
+            panic!("{old}")
+        };
+        assert_eq!((source, ended.status), (Source(4), WaitStatus::Exited(3)));
     }
 
     #[test]

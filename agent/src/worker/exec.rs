@@ -37,7 +37,7 @@ pub async fn serve(
     let Line { link, mut read, write, handle, gauge, .. } = line;
     let id = link.id;
     let _untold = link.worker.untold();
-    let child = match link.worker.start(id, &command, &env) {
+    let child = match link.worker.start(id, &command, &env).await {
         Ok(child) => child,
         Err(error) => {
             let mut words = format!("muster: failed to {error}\n");

@@ -191,18 +191,17 @@ impl Worker {
     ///
     /// # Errors
     /// See [`SpawnError`].
-    pub fn start(
+    pub async fn start(
         &self,
         connection: ConnectionId,
         command: &[u8],
         env: &[(String, String)],
     ) -> Result<Child, SpawnError> {
         let mut env = [env, &self.settings.set_env].concat();
-        let launchers = self.launchers();
-        let socket = launchers.get(&connection.0).and_then(|of| of.rank_socket.clone());
-        drop(launchers);
+        let socket = self.rank_socket(connection);
         env.extend(socket.map(|name| (MUSTER_RANK_SOCKET.to_owned(), name)));
-        let child = shell::start(&self.reaper, command, &env, &session_mark(connection))?;
+        let mark = session_mark(connection);
+        let child = shell::start(&self.reaper, command, &env, &mark).await?;
         self.started.send_replace(());
         Ok(child)
     }
@@ -250,6 +249,10 @@ impl Worker {
     #[must_use]
     pub fn roll(&self, connection: ConnectionId) -> Arc<Roll> {
         self.launchers().get(&connection.0).map(|of| Arc::clone(&of.roll)).unwrap_or_default()
+    }
+
+    fn rank_socket(&self, connection: ConnectionId) -> Option<String> {
+        self.launchers().get(&connection.0).and_then(|of| of.rank_socket.clone())
     }
 
     /// Tells the launcher of OOM kills since it was last told, if there were any.

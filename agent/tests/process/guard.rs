@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use muster::process::guard;
 use muster::process::tree::{Process, children};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpid, getppid, pause};
 use signal_hook::consts as number;
@@ -18,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     ("guard_passes_exit_codes_on", exit_codes),
     ("guard_forwards_every_signal_once", signals),
     ("guard_leaves_nothing_when_the_working_child_is_killed", child_killed),
+    ("guard_ends_though_nobody_reads_what_it_says", unread),
     ("guard_ends_what_a_finished_child_left", strays),
     ("guard_killed_then_the_child_ends_the_job", guard_killed),
     ("guard_killed_then_a_child_without_runtime_dies", guard_killed_early),
@@ -176,6 +178,16 @@ fn child_killed() {
     assert_eq!(program.code(), Some(137));
     assert_eq!(left(), [""; 0]);
     assert!(begun.elapsed() < Duration::from_secs(1), "no grace after a violent death");
+}
+
+fn unread() {
+    let (_reader, mut full) = io::pipe().unwrap();
+    let room = fcntl(&full, FcntlArg::F_GETPIPE_SZ).unwrap();
+    full.write_all(&vec![b'x'; usize::try_from(room).unwrap()]).unwrap();
+    let mut program = Program::run(this().env(ROLE, "pause").stderr(full));
+    let child = Pid::from_raw(program.line().parse().unwrap());
+    kill(child, Signal::SIGKILL).unwrap();
+    assert_eq!(program.code(), Some(137));
 }
 
 fn strays() {

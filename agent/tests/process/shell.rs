@@ -1,12 +1,15 @@
 //! Command lines, with a shell and without.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use muster::process::reaper::Reaper;
 use muster::process::status::WaitStatus;
 use muster::worker::shell::start;
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::io::AsyncReadExt as _;
 
 use crate::children::run;
@@ -15,6 +18,7 @@ use crate::harness::Case;
 pub(crate) const CASES: &[Case] = &[
     ("shell_is_started_only_where_it_is_needed", || run(only_where_needed())),
     ("shell_has_the_last_word", || run(last_word())),
+    ("shell_waits_for_a_file_system_that_hangs", || run(hanging())),
 ];
 
 /// A directory with programs, and what a line gives with it on PATH: output and exit status.
@@ -38,7 +42,7 @@ impl Bench {
     async fn on(&self, path: &str, line: &str) -> (String, WaitStatus) {
         let path = path.replace('@', &self.dir.path().display().to_string());
         let env = [("PATH".to_owned(), path), ("BASH_FUNC_theirs%%".into(), "() { :; }".into())];
-        let mut child = start(&self.reaper, line.as_bytes(), &env, "1.1").unwrap();
+        let mut child = start(&self.reaper, line.as_bytes(), &env, "1.1").await.unwrap();
         drop(child.stdin.take());
         let (mut out, mut err) = (String::new(), String::new());
         child.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
@@ -116,4 +120,34 @@ async fn last_word() {
     assert_eq!(bench.of("theirs").await.0, expected);
     // What is relative is so to the home.
     assert_eq!(bench.on(":/usr/bin:/bin", "cat /dev/null").await.1, WaitStatus::Exited(0));
+}
+
+/// Has whoever opens a file, or executes it, hang as on a file system that does not answer, until what this gives
+/// is dropped: they wait for a lease on it to be given back (fcntl(2)).
+fn hang(path: &Path) -> File {
+    let file = File::open(path).unwrap();
+    // SAFETY: to ignore a signal runs no code of ours, and a lease touches no memory.
+    unsafe {
+        // It tells that somebody waits.
+        signal(Signal::SIGIO, SigHandler::SigIgn).unwrap();
+        assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK), 0);
+    }
+    file
+}
+
+async fn hanging() {
+    let bench = Bench::new();
+    bench.file("program", "#!/bin/sh\necho $PWD $1\n", 0o755);
+    let program = bench.dir.path().join("program");
+    // SAFETY: the case is a process of its own, and nobody else reads its environment now.
+    unsafe { std::env::set_var("HOME", "/var/tmp") };
+    let env = [("PATH".to_owned(), format!("{}:/usr/bin:/bin", bench.dir.path().display()))];
+    let lease = hang(&program);
+    // Returns although it hangs, or this process would be killed.
+    let mut child = start(&bench.reaper, b"program 'a b'", &env, "1.1").await.unwrap();
+    drop(lease);
+    let mut out = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
+    assert_eq!(out, "/var/tmp a b\n");
+    assert_eq!(child.exit.await.unwrap().status, WaitStatus::Exited(0));
 }

@@ -5,13 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -45,10 +46,26 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
+/// Waits until something can be read, or accepted.
+fn wait_for(fd: &impl AsFd) {
+    let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut ready, 20_000u16), Ok(1), "nothing comes");
+}
+
+/// What a wrapper prints; a test does not wait for it for ever.
+struct Printed(ChildStdout);
+
+impl io::Read for Printed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        wait_for(&self.0);
+        self.0.read(buffer)
+    }
+}
+
 /// Starts it and waits for its first line, which says that its script is ready.
-fn start(command: &mut Command) -> (Child, BufReader<std::process::ChildStdout>) {
+fn start(command: &mut Command) -> (Child, BufReader<Printed>) {
     let mut child = command.spawn().unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut stdout = BufReader::new(Printed(child.stdout.take().unwrap()));
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
     assert!(line.ends_with("READY\n"), "{line:?}");
@@ -315,8 +332,9 @@ fn children_left_behind_do_not_hold_it_up() {
     let output = run(&["--tag=none"], "sleep 30 & echo started; exit 3");
     assert_eq!((text(&output.stdout), output.status.code()), ("started\n", Some(3)));
     assert!(begun.elapsed() < Duration::from_secs(10));
-    // What they write soon still arrives.
-    let output = run(&["--tag=none"], "(sleep 0.1; echo late) & echo started");
+    // What they write soon after its end still arrives.
+    let late = "(while kill -0 $$ 2>/dev/null; do :; done; echo late) & echo started";
+    let output = run(&["--tag=none"], late);
     assert_eq!(text(&output.stdout), "started\nlate\n");
 }
 

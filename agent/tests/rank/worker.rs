@@ -13,7 +13,7 @@ use muster::process::usage::Usage;
 use muster::rank::gpus::{Answer, Ask, GpuBind};
 use muster::rank::protocol::{Carries, Frame, HEADER, Kind, read_header, read_payload, report};
 
-use super::{rank, text};
+use super::{rank, text, wait_for};
 
 /// Everything that a wrapper says on one of its connections.
 struct Heard {
@@ -22,10 +22,17 @@ struct Heard {
     hello: muster::rank::protocol::Hello,
 }
 
+/// The next connection of a wrapper. Neither it nor what comes over it is waited for for ever.
+fn accept(listener: &UnixListener) -> UnixStream {
+    wait_for(listener);
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
 /// The reports and the lines of one wrapper.
 fn listen(listener: &UnixListener) -> (Heard, Heard) {
-    let (reports, _) = listener.accept().unwrap();
-    let (lines, _) = listener.accept().unwrap();
+    let (reports, lines) = (accept(listener), accept(listener));
     let lines = std::thread::spawn(move || hear(lines));
     let reports = hear(reports);
     let lines = lines.join().unwrap();
@@ -166,25 +173,25 @@ fn the_worker_tells_a_rank_its_gpus() {
         let mut command = asking(flags, &path);
         command.envs(ucx.map(|device| ("UCX_NET_DEVICES", device)));
         let child = command.spawn().unwrap();
-        let ask = answer(listener.accept().unwrap().0, &own);
+        let ask = answer(accept(&listener), &own);
         assert_eq!((ask.bind, ask.local_rank, ask.local_size), (bind, 1, Some(2)));
         assert!(ask.cpus.is_some_and(|cpus| cpus.starts_with(|c: char| c.is_ascii_digit())));
-        hear(listener.accept().unwrap().0);
+        hear(accept(&listener));
         let output = child.wait_with_output().unwrap();
         assert_eq!((text(&output.stdout), text(&output.stderr)), (expected, ""));
     }
     // Nobody is asked where somebody has chosen: the first to connect are the reports.
     for (name, flag) in [("CUDA_VISIBLE_DEVICES", "--gpu-bind=auto"), ("X", "--gpu-bind=none")] {
         let child = asking(&[flag], &path).env(name, "7").spawn().unwrap();
-        let heard = hear(listener.accept().unwrap().0);
+        let heard = hear(accept(&listener));
         assert_eq!(heard.hello.carries, Carries::Reports);
         let expected = if name == "X" { "all any\n" } else { "7 any\n" };
         assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);
     }
     // A worker of another version closes the connection; the program runs as it would without one.
     let child = asking(&[], &path).spawn().unwrap();
-    drop(listener.accept().unwrap());
-    hear(listener.accept().unwrap().0);
+    drop(accept(&listener));
+    hear(accept(&listener));
     assert!(child.wait_with_output().unwrap().status.success());
 }
 
@@ -195,8 +202,8 @@ fn a_worker_that_does_not_answer_holds_a_rank_up_for_a_limited_time() {
     let listener = UnixListener::bind(&path).unwrap();
     let begun = Instant::now();
     let child = asking(&[], &path).env("PMI_RANK", "0").spawn().unwrap();
-    let silent = listener.accept().unwrap();
-    hear(listener.accept().unwrap().0);
+    let silent = accept(&listener);
+    hear(accept(&listener));
     let output = child.wait_with_output().unwrap();
     drop(silent);
     assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
@@ -212,7 +219,7 @@ fn reports_alone_go_to_the_worker_when_mpirun_or_nobody_has_the_lines() {
         let listener = UnixListener::bind(&path).unwrap();
         let mut command = rank(&[flag, "--tag=none"], "echo out; echo why >&2; exit 9");
         let child = command.env("MUSTER_RANK_SOCKET", &path).spawn().unwrap();
-        let heard = hear(listener.accept().unwrap().0);
+        let heard = hear(accept(&listener));
         assert!(heard.output.is_empty());
         assert_eq!(heard.ended.unwrap().stderr, "why\n");
         assert_eq!(text(&child.wait_with_output().unwrap().stdout), expected);
@@ -233,8 +240,7 @@ fn without_a_worker_lines_go_where_they_always_went() {
     let script = "echo a; read x; i=0; while [ $i -lt 1000 ]; do echo $i; i=$((i+1)); done";
     let mut command = rank(&["--tag=short"], script);
     let mut child = command.env("MUSTER_RANK_SOCKET", &path).stdin(Stdio::piped()).spawn().unwrap();
-    let (reports, _) = listener.accept().unwrap();
-    let (mut socket, _) = listener.accept().unwrap();
+    let (reports, mut socket) = (accept(&listener), accept(&listener));
     let mut seen = Vec::new();
     while !seen.ends_with(b"a\n") {
         let mut byte = [0];

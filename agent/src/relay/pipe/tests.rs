@@ -102,6 +102,18 @@ async fn much_comes_whole_and_in_order() {
     assert!(seen == expected);
 }
 
+#[tokio::test]
+async fn a_long_line_needs_no_frame_for_each_of_its_pieces() {
+    let rule = Rule { returns: Return::Text, max_line: Rule::LEAST };
+    let (mut to, mut pipe) = pipe(rule);
+    let line = [b'x'; 40_000];
+    to.write_all(&line).unwrap();
+    drop(to);
+    let seen = all(&mut pipe).await;
+    assert_eq!(seen.len(), 2, "the pieces that one read had, and the rest");
+    assert_eq!(lines(&seen, rule), by_splitter(&line, rule));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_there_is_read_and_children_get_their_time() {
     let (mut to, mut pipe) = pipe(RULE);
