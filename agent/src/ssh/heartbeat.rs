@@ -71,14 +71,10 @@ mod tests {
             (year, 1),
         ] {
             let heartbeat = Heartbeat { interval, misses };
-            let lost = |keepalive: Duration| keepalive * (KEEPALIVE_MISSES as u32 + 1);
+            let lost = |keepalive: Duration| keepalive * 4;
             let given_up = heartbeat.patience() + heartbeat.second_look();
             assert!(lost(heartbeat.worker_keepalive()) < heartbeat.patience());
             assert!(lost(heartbeat.client_keepalive()) > given_up);
-            if heartbeat.misses == Heartbeat::default().misses {
-                // While heartbeats come, no other timer of a connection ever runs out.
-                assert!(heartbeat.worker_keepalive() > heartbeat.interval);
-            }
         }
         let endless = Heartbeat { interval: Duration::MAX, misses: u32::MAX };
         assert_eq!(endless.patience(), Duration::MAX);

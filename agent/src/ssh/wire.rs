@@ -12,7 +12,7 @@ use russh::{Preferred, cipher, compression, kex};
 
 /// How many keep-alives may stay unanswered; [`Heartbeat`](super::heartbeat::Heartbeat) says how often
 /// they are sent.
-pub const KEEPALIVE_MISSES: usize = 1;
+pub const KEEPALIVE_MISSES: usize = 3;
 
 /// Where a worker listens and is looked for, unless somebody says otherwise; OpenSSH keeps 22.
 pub const PORT: u16 = 2222;
