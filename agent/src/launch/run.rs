@@ -212,7 +212,7 @@ pub async fn run(
                     if matches!(ending.cause, Some(Cause::Told(_))) {
                         lines.printer().hurry();
                     }
-                    let last_words = print_the_rest(&mut lines, &mut events).await;
+                    let last_words = print_the_rest(&mut lines, &mut events, witness).await;
                     acting.fleet.close().await;
                     return Ok(Over { ending, said: lines.heard(), last_words });
                 }
@@ -255,22 +255,37 @@ fn watch_here(here: &HostName, roll: Arc<Roll>, pause: Duration, events: &mpsc::
     });
 }
 
-/// Prints what ranks wrote and is still on its way; somebody who wants an end gets it.
-async fn print_the_rest(lines: &mut Lines, events: &mut Events) -> Vec<LastWords> {
+/// Prints what ranks wrote and is still on its way, and hears how those ended that mpirun did not outlive by
+/// long; somebody who wants an end gets it.
+async fn print_the_rest(
+    lines: &mut Lines,
+    events: &mut Events,
+    witness: &mut Witness,
+) -> Vec<LastWords> {
     let printer = lines.printer();
     let printed = lines.finish();
     tokio::pin!(printed);
-    loop {
-        tokio::select! {
-            printed = &mut printed => {
-                if !printed.all {
-                    say("warning: the last lines of some host did not come");
-                }
-                return printed.last_words;
-            }
-            _ = events.stopped() => printer.hurry(),
+    let mut hear = |event: &Event| {
+        if let Event::Rank(_, Report::Started(..) | Report::Ended(_, Some(_))) = event {
+            witness.see(event, Micros::from(SystemTime::now()));
         }
+    };
+    let printed = loop {
+        tokio::select! {
+            printed = &mut printed => break printed,
+            Some(event) = events.inbox.recv() => match event {
+                Event::Stop(_) | Event::ParentGone => printer.hurry(),
+                event => hear(&event),
+            },
+        }
+    };
+    while let Ok(event) = events.inbox.try_recv() {
+        hear(&event);
     }
+    if !printed.all {
+        say("warning: the last lines of some host did not come");
+    }
+    printed.last_words
 }
 
 fn start(plan: &Plan, reaper: &Reaper) -> Result<Child, Failure> {
