@@ -173,7 +173,8 @@ fn are_one(a: &str, b: &str) -> bool {
     let begins =
         |long: &str, short| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
     let is_name = |text: &str| text.parse::<IpAddr>().is_err();
-    is_name(a) && is_name(b) && (begins(a, b) || begins(b, a))
+    let [a, b] = [a, b].map(|name| name.trim_end_matches('.'));
+    is_name(a) && is_name(b) && (a == b || begins(a, b) || begins(b, a))
 }
 
 /// Turns what a worker says into events.
@@ -252,6 +253,7 @@ mod tests {
             ("w0", "w0.pi", true),
             ("w0.pi.default.svc", "w0.pi", true),
             ("w0.pi", "w0.pi.", true),
+            ("w0.pi.default.svc", "w0.pi.", true),
             ("w0.pi.default.svc", "w0.other.svc", false),
             ("w0.pi", "w0.other", false),
             ("w0", "w01", false),

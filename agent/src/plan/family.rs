@@ -33,10 +33,11 @@ impl Family {
     /// site's wrapper, `orte_launch_agent`) by an option that mpirun gives to every daemon.
     #[must_use]
     pub fn starts_daemon(self, command: &str) -> bool {
-        let option = match self {
-            Self::OpenMpi4 | Self::OpenMpi5 => "ess_base_vpid",
-            Self::Mpich => "--control-port",
-            Self::IntelMpi => "--upstream-host",
+        let options: &[&str] = match self {
+            Self::OpenMpi4 | Self::OpenMpi5 => &["ess_base_vpid"],
+            Self::Mpich => &["--control-port"],
+            // The second one before 2019, of `pmi_proxy`.
+            Self::IntelMpi => &["--upstream-host", "--control-port"],
         };
         let assigns =
             |word: &&str| word.split_once('=').is_some_and(|(name, _)| !name.contains('/'));
@@ -44,7 +45,7 @@ impl Family {
             let words = simple.split_whitespace().map(|word| word.trim_matches(['"', '\'']));
             let mut words = words.skip_while(assigns);
             let program = words.next().and_then(|word| word.rsplit('/').next());
-            program == Some(self.daemon()) || words.any(|word| word == option)
+            program == Some(self.daemon()) || words.any(|word| options.contains(&word))
         })
     }
 
@@ -116,6 +117,7 @@ mod tests {
             (Family::Mpich, "\"/usr/bin/hydra_pmi_proxy\" --control-port w0:40291 --rmk user"),
             (Family::Mpich, "/site/proxy --control-port w0:40291"),
             (Family::IntelMpi, "/p/bin//hydra_bstrap_proxy --upstream-host w0 -p 5"),
+            (Family::IntelMpi, "/p/bin/pmi_proxy --control-port w0:40291 --pmi-connect alltoall"),
         ] {
             assert!(family.starts_daemon(command), "{family}: {command}");
         }

@@ -128,9 +128,15 @@ impl Source {
 
     /// Reads what is in the pipe now, and perhaps more.
     fn drain(&mut self, outlet: &mut Outlet) {
+        self.drain_while(|_| true, outlet);
+    }
+
+    fn drain_while(&mut self, wanted: impl Fn(&Outlet) -> bool, outlet: &mut Outlet) {
         let Some(mut left) = self.held() else { return };
         // One look more, for the end of file.
-        while let Read::Some(count) = self.read(outlet) {
+        while wanted(outlet)
+            && let Read::Some(count) = self.read(outlet)
+        {
             if left == 0 {
                 return;
             }
@@ -187,8 +193,10 @@ pub(super) fn run(
     };
     let mut taken = Vec::new();
     if outlet.lent() {
-        // Nobody may be reading the lines, and a failure is told all the same.
         let [_, err] = &mut sources;
+        // Whoever kills this process soon finds it shown.
+        err.drain_while(|outlet| !outlet.is_full(), outlet);
+        // Nobody may be reading the lines, and a failure is told all the same.
         taken = err.take(outlet);
         ended(&exit, outlet);
     }

@@ -133,7 +133,9 @@ impl Target {
         let limit = options.connect_timeout.flatten().unwrap_or(CONNECT_TIMEOUT);
         let name = &self.host;
         let words = format!("connect to {name}: no address of the wanted family");
-        let mut last = Unreached { words, hint: None, passes: true };
+        // Other addresses may come to a name, never to an address.
+        let passes = name.as_str().parse::<IpAddr>().is_err();
+        let mut last = Unreached { words, hint: None, passes };
         for address in addresses(name, limit).await? {
             let wanted = match options.family.flatten() {
                 None => true,

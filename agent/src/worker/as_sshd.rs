@@ -24,6 +24,9 @@ const USUAL_PORTS: [u16; 2] = [22, PORT];
 /// Where sshd looks for the keys that open it.
 const USUAL_LISTS: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_keys2"];
 
+/// How many of the lines that open nothing a hint tells.
+const REASONS: usize = 3;
+
 /// Why a worker cannot do what sshd was told.
 #[derive(Debug, thiserror::Error)]
 pub enum AsSshdError {
@@ -75,8 +78,12 @@ impl Explain for AsSshdError {
             Self::Nobody(_, kept_out) => {
                 let usual = "mount the job's SSH secret there, or name its authorized_keys with \
                              AuthorizedKeysFile; plain keys count, lines with options do not";
-                let reasons = kept_out.iter().map(|reason| format!("{reason}; "));
-                reasons.collect::<String>() + usual
+                let reasons = kept_out.iter().take(REASONS).map(|reason| format!("{reason}; "));
+                let more = match kept_out.len().saturating_sub(REASONS) {
+                    0 => String::new(),
+                    more => format!("{more} more lines open nothing; "),
+                };
+                reasons.collect::<String>() + &more + usual
             }
         })
     }
@@ -144,6 +151,7 @@ pub fn addresses(
 pub fn access(options: &SshdOptions, env: &Environment) -> Result<(Access, Vec<String>), Failure> {
     let mut notes = Vec::new();
     let shown = host_keys(options, env, &mut notes)?;
+    let of_host_keys = notes.len();
     let home = env.non_empty("HOME").unwrap_or("/");
     let usual = || USUAL_LISTS.map(str::to_owned).to_vec();
     let patterns = options.authorized_keys.clone().unwrap_or_else(usual);
@@ -167,7 +175,8 @@ pub fn access(options: &SshdOptions, env: &Environment) -> Result<(Access, Vec<S
         }
     }
     if admitted.is_empty() {
-        return Err(AsSshdError::Nobody(paths, notes).into());
+        let kept_out = notes.split_off(of_host_keys);
+        return Err(AsSshdError::Nobody(paths, kept_out).into());
     }
     Ok((Access::of_lists(shown, admitted), notes))
 }

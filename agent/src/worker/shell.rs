@@ -26,8 +26,10 @@ use crate::process::spawn::{Child, SpawnError, spawn};
 /// The shell that MPI launchers write their command lines for.
 const SHELL: &str = "/bin/sh";
 
-/// What a shell does for us where a file system does not answer: it looks, and perhaps hangs, by itself.
-const PATIENT: &str = r#"cd -P -- "$HOME" 2>/dev/null || { HOME=/; cd /; }; exec /bin/sh -c "$0""#;
+/// What a shell does for us where a file system does not answer: it looks, and perhaps hangs, by itself. Its
+/// arguments are the command and our HOME, in whose place a peer may have set another.
+const PATIENT: &str = r#"cd -P -- "$1" 2>/dev/null || { [ "$HOME" != "$1" ] || HOME=/; cd /; }
+unset OLDPWD; exec /bin/sh -c "$0""#;
 
 /// How long files are looked at. An autofs mount or a lazily pulled image takes longer at times, and a dead
 /// NFS server for ever; far below what a heartbeat allows.
@@ -77,7 +79,7 @@ pub async fn start(
     let Some(Place { home, resolved, program }) = look(move || Place::look(asked, search)).await
     else {
         let mut patient = shell(&home);
-        patient.args([OsStr::new(PATIENT), OsStr::from_bytes(command)]);
+        patient.args([OsStr::new(PATIENT), OsStr::from_bytes(command), home.as_os_str()]);
         return spawn(reaper, patient);
     };
     if let Some((words, file)) = words.zip(program) {
